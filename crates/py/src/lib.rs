@@ -1,0 +1,10 @@
+//! The binding between the compiled core and Python.
+//!
+//! Converts, maps errors (`errors.rs`, the one place), holds no logic. Each stage has a file of its own; a class appears
+//! in Python under `bunker._core`, and `bunker.native` is the only package that imports it.
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}

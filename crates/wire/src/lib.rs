@@ -1,0 +1,9 @@
+//! Bytes to packets, flows and streams.
+//!
+//! Place in the flow: `spool ▶ wire ▶ proto`. Everything here is fed and answers; it does no I/O, reads no clock (time is the
+//! packets'), draws no randomness and bounds all that grows (`limits`).
+#![forbid(unsafe_code)]
+
+pub mod event;
+
+pub use event::{Address, Direction, Endpoint, Flow, FlowSummary, Outcome, Sink};
