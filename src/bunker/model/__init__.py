@@ -1,1 +1,1 @@
-"""TO BE DESCRIBED."""
+"""Value types that every stage may know: fields, records, analyzers, counters, envelopes."""

@@ -1,0 +1,15 @@
+"""`flow`: one record for each flow message, the whole table but its content columns."""
+
+from __future__ import annotations
+
+from bunker.api import Emit, analyzer, message_record
+from bunker.api.flow import Flow
+
+RECORD = message_record("flow")
+COLUMNS = [field.name for field in RECORD.fields]
+
+
+@analyzer(emits=RECORD, batch=True)
+def flow(batch: Flow, emit: Emit) -> None:
+    """Emit the columns as they are."""
+    emit(batch.select(COLUMNS))  # type: ignore[attr-defined]

@@ -1,0 +1,29 @@
+"""Datagram: one UDP payload.
+
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes are made
+when they are read. Columns: `bunker.model.messages.message_record("datagram")`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from bunker.model.record import Address
+
+
+class Datagram(Protocol):
+    """One UDP payload. Times and durations in nanoseconds."""
+
+    MESSAGE_KIND: ClassVar[str] = "datagram"
+
+    ts: int
+    uid: int
+    orig_h: Address
+    orig_p: int
+    resp_h: Address
+    resp_p: int
+    client: Address
+    server: Address
+    is_orig: bool
+    length: int
+    payload: bytes

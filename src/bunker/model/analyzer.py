@@ -1,0 +1,104 @@
+"""What an analyzer is to the rest of the system: a function, what it subscribes to, what it emits.
+
+Rules of this file:
+1. The subscription is the type of the first argument; there is no registry of names to get wrong.
+2. Everything wrong with a declaration is said when the module is loaded (at `bunker check` and `bunker seal`), not in the box.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bunker.errors import ConfigurationError
+from bunker.model.fields import RecordSchema
+from bunker.model.record import Record, schema_of
+
+MESSAGE_KINDS = ("flow", "http", "dns", "tls", "packet", "chunk", "datagram", "mail")
+NEEDS = ("heads", "bodies", "hashes")
+
+
+class Emit(Protocol):
+    """Takes one record; with `batch=True` one Arrow batch whose columns are the schema's."""
+
+    def __call__(self, record: Any, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyzer:
+    """One declared analyzer.
+
+    Invariants:
+        message is in MESSAGE_KINDS.
+        emits is not empty; names are unique.
+        batch implies exactly one schema in emits.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    message: str
+    emits: tuple[RecordSchema, ...]
+    record_types: tuple[type[Record], ...]
+    batch: bool
+    needs: frozenset[str]
+    passes: int
+
+
+def _message_of(name: str, function: Callable[..., Any]) -> str:
+    target = function.__call__ if inspect.isclass(function) else function  # type: ignore[operator]
+    parameters = [p for p in inspect.signature(target).parameters.values() if p.name != "self"]
+    if len(parameters) < 2:
+        raise ConfigurationError(
+            f"analyzer {name}", "it takes too few arguments", "Write it as def analyzer(message: http.Transaction, emit)"
+        )
+    hints = typing.get_type_hints(target)
+    kind = getattr(hints.get(parameters[0].name), "MESSAGE_KIND", None)
+    if kind not in MESSAGE_KINDS:
+        raise ConfigurationError(
+            f"analyzer {name}, argument {parameters[0].name}",
+            "its type is no message of bunker.api",
+            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, flow.Flow, stream.Chunk, udp.Datagram or packet.Packet",
+        )
+    return str(kind)
+
+
+def declare(
+    function: Callable[..., Any],
+    *,
+    emits: type[Record] | RecordSchema | tuple[type[Record] | RecordSchema, ...],
+    batch: bool,
+    needs: typing.Iterable[str],
+    passes: int,
+) -> Analyzer:
+    """Check a declaration and make it an `Analyzer`.
+
+    Raises:
+        ConfigurationError: unknown message type, unknown need, no record, two records of one name, batch with several.
+    """
+    name = function.__name__
+    declared = emits if isinstance(emits, tuple) else (emits,)
+    record_types = tuple(item for item in declared if not isinstance(item, RecordSchema))
+    schemas = tuple(item if isinstance(item, RecordSchema) else schema_of(item) for item in declared)
+    names = [schema.name for schema in schemas]
+    if not schemas or len(set(names)) != len(names):
+        raise ConfigurationError(f"analyzer {name}", "emits is empty or names a record twice", "List each record once")
+    if batch and len(schemas) != 1:
+        raise ConfigurationError(f"analyzer {name}", "batch=True with several records", "Emit one kind of record")
+    unknown = sorted(set(needs) - set(NEEDS))
+    if unknown:
+        raise ConfigurationError(f"analyzer {name}", f"unknown need {unknown[0]!r}", f"Known: {', '.join(NEEDS)}")
+    if passes < 1:
+        raise ConfigurationError(f"analyzer {name}", "passes is below 1", "Use 1 or more")
+    return Analyzer(
+        name=name,
+        function=function,
+        message=_message_of(name, function),
+        emits=schemas,
+        record_types=record_types,
+        batch=batch,
+        needs=frozenset(needs),
+        passes=passes,
+    )
