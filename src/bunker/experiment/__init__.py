@@ -1,1 +1,1 @@
-"""TO BE DESCRIBED."""
+"""The experiment file, and the bundle that it is sealed into."""
