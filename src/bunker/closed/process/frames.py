@@ -1,0 +1,187 @@
+"""What a worker writes into its one pipe, and how the releaser cuts it up again.
+
+Rules of this file:
+1. A frame is: kind (1 byte), record number (u16, little endian), length (u32), body. Lengths are checked before anything is kept.
+2. Kinds: RECORDS (body: one Arrow IPC stream of the record's schema), FAULT (fixed numbers only), ENDED (empty body, last).
+3. The reader trusts nothing: a frame that breaks a rule poisons the pipe, and the releaser reads no more of it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from bunker import limits
+from bunker.closed.analyze.dispatch import AnalyzerFailed
+from bunker.errors import GateRefusal
+
+_HEAD = struct.Struct("<BHI")
+_FAULT = struct.Struct("<HHIB")
+
+
+class FrameKind(IntEnum):
+    """What a frame holds."""
+
+    RECORDS = 1
+    FAULT = 2
+    ENDED = 3
+
+
+# Exceptions that a fault may name. A worker sends the number, so that no text can pass; anything else is "Exception".
+EXCEPTIONS = (
+    "Exception",
+    "CallTimedOut",
+    "ArithmeticError",
+    "AssertionError",
+    "AttributeError",
+    "BlockingIOError",
+    "BrokenPipeError",
+    "EOFError",
+    "FileNotFoundError",
+    "FloatingPointError",
+    "ImportError",
+    "IndexError",
+    "KeyError",
+    "LookupError",
+    "MemoryError",
+    "ModuleNotFoundError",
+    "NameError",
+    "NotImplementedError",
+    "OSError",
+    "OverflowError",
+    "PermissionError",
+    "RecursionError",
+    "ReferenceError",
+    "RuntimeError",
+    "StopIteration",
+    "SyntaxError",
+    "SystemError",
+    "TimeoutError",
+    "TypeError",
+    "UnboundLocalError",
+    "UnicodeDecodeError",
+    "UnicodeEncodeError",
+    "UnicodeError",
+    "ValueError",
+    "ZeroDivisionError",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """A batch of record number `record`, not yet checked."""
+
+    record: int
+    ipc: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An analyzer failed: its number in the bundle, which exception of EXCEPTIONS, line, and whether it cost a flow."""
+
+    analyzer: int
+    exception: int
+    line: int
+    cost_flow: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnded:
+    """The worker has written everything."""
+
+
+Frame = Records | Fault | WorkerEnded
+
+
+def records_frame(record: int, ipc: bytes) -> tuple[bytes, bytes]:
+    """Head and body of a RECORDS frame (two pieces, so that the body is not copied)."""
+    return _HEAD.pack(FrameKind.RECORDS, record, len(ipc)), ipc
+
+
+def fault_frame(failed: AnalyzerFailed, analyzer: int) -> bytes:
+    """A FAULT frame."""
+    exception = EXCEPTIONS.index(failed.exception) if failed.exception in EXCEPTIONS else 0
+    body = _FAULT.pack(analyzer, exception, min(failed.line, 0xFFFF_FFFF), failed.flow is not None)
+    return _HEAD.pack(FrameKind.FAULT, 0, len(body)) + body
+
+
+def ended_frame() -> bytes:
+    """An ENDED frame."""
+    return _HEAD.pack(FrameKind.ENDED, 0, 0)
+
+
+class FrameReader:
+    """Cuts bytes of one worker's pipe into frames.
+
+    Invariants:
+        Holds at most one frame of RECORD_FRAME_BYTES and what one `feed` brought.
+        After a refusal it stays refused.
+    """
+
+    def __init__(self, *, records: int, analyzers: int) -> None:
+        self._records = records
+        self._analyzers = analyzers
+        self._held = bytearray()
+        self._refused: str | None = None
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """The worker said that it has written everything."""
+        return self._ended
+
+    def feed(self, piece: bytes) -> Iterator[Frame]:
+        """Frames that are complete now.
+
+        Raises:
+            GateRefusal: "frame_kind", "frame_record", "frame_length", "frame_after_end", "frame_fault".
+        """
+        if self._refused is not None:
+            raise GateRefusal(self._refused)
+        self._held += piece
+        start = 0
+        try:
+            while len(self._held) - start >= _HEAD.size:
+                kind, record, length = _HEAD.unpack_from(self._held, start)
+                self._check(kind, record, length)
+                end = start + _HEAD.size + length
+                if len(self._held) < end:
+                    break
+                yield self._frame(kind, record, bytes(memoryview(self._held)[start + _HEAD.size : end]))
+                start = end
+        finally:
+            del self._held[:start]
+
+    def _refuse(self, kind: str) -> GateRefusal:
+        self._refused = kind
+        return GateRefusal(kind)
+
+    def _check(self, kind: int, record: int, length: int) -> None:
+        if self._ended:
+            raise self._refuse("frame_after_end")
+        if kind == FrameKind.RECORDS:
+            if record >= self._records:
+                raise self._refuse("frame_record")
+            if not 0 < length <= limits.RECORD_FRAME_BYTES.default:
+                raise self._refuse("frame_length")
+        elif kind == FrameKind.FAULT:
+            if length != _FAULT.size or record:
+                raise self._refuse("frame_length")
+        elif kind == FrameKind.ENDED:
+            if length or record:
+                raise self._refuse("frame_length")
+        else:
+            raise self._refuse("frame_kind")
+
+    def _frame(self, kind: int, record: int, body: bytes) -> Frame:
+        if kind == FrameKind.RECORDS:
+            return Records(record=record, ipc=body)
+        if kind == FrameKind.ENDED:
+            self._ended = True
+            return WorkerEnded()
+        analyzer, exception, line, cost_flow = _FAULT.unpack(body)
+        if analyzer >= self._analyzers or exception >= len(EXCEPTIONS) or cost_flow > 1:
+            raise self._refuse("frame_fault")
+        return Fault(analyzer=analyzer, exception=exception, line=line, cost_flow=bool(cost_flow))

@@ -1,0 +1,141 @@
+"""What a capturer and the worker of a lane say to each other: a closed table of small messages.
+
+Rules of this file:
+1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
+2. Capturer to worker: `SEALED` (a block is on disk), `ENDED` (there will be no more). Worker to capturer: `FILE_DONE`
+   (no block of this spool file is needed any more; its key may die).
+3. A message that is none of these ends the process that received it: the other side is broken.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from dataclasses import dataclass
+
+from bunker.errors import BoxError
+
+_SEALED = b"S"
+_ENDED = b"E"
+_FILE_DONE = b"F"
+_FILE = struct.Struct("<cI")
+MESSAGE_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A block is on disk; `descriptor` is the spool's, packed."""
+
+    descriptor: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The lane has no more blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDone:
+    """No block of spool file `file` is needed any more."""
+
+    file: int
+
+
+Message = Sealed | Ended | FileDone
+
+
+def encode(message: Message) -> bytes:
+    """One datagram."""
+    match message:
+        case Sealed(descriptor=descriptor):
+            return _SEALED + descriptor
+        case Ended():
+            return _ENDED
+        case FileDone(file=file):
+            return _FILE.pack(_FILE_DONE, file)
+
+
+def decode(datagram: bytes) -> Message:
+    """The message in a datagram.
+
+    Raises:
+        BoxError: it is none.
+    """
+    tag = datagram[:1]
+    if tag == _SEALED:
+        return Sealed(descriptor=datagram[1:])
+    if datagram == _ENDED:
+        return Ended()
+    if tag == _FILE_DONE and len(datagram) == _FILE.size:
+        return FileDone(file=_FILE.unpack(datagram)[1])
+    raise BoxError("link between capturer and worker", "an unknown message", "This is a bug or a taken-over process")
+
+
+class Link:
+    """One end of the channel.
+
+    What cannot be sent at once waits in order; there are never more messages than the spool has slots, so the queue is bounded
+    by the spool's size.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(False)
+        self._waiting: deque[bytes] = deque()
+
+    def fileno(self) -> int:
+        """For poll."""
+        return self._socket.fileno()
+
+    @property
+    def waiting(self) -> int:
+        """Messages not yet sent."""
+        return len(self._waiting)
+
+    def send(self, message: Message) -> None:
+        """Send, or keep for `flush`."""
+        self._waiting.append(encode(message))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the channel takes it.
+
+        Raises:
+            BrokenPipeError, ConnectionError: the other side is gone.
+        """
+        while self._waiting:
+            try:
+                self._socket.send(self._waiting[0])
+            except BlockingIOError:
+                return
+            self._waiting.popleft()
+
+    def receive(self) -> Message | None:
+        """The next message, or None if there is none now.
+
+        Raises:
+            EOFError: the other side has closed or is gone.
+            BoxError: an unknown message.
+        """
+        try:
+            datagram = self._socket.recv(MESSAGE_BYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            raise EOFError from None
+        if not datagram:
+            raise EOFError
+        return decode(datagram)
+
+    def close(self) -> None:
+        """Nothing more will be said."""
+        self._socket.close()
+
+
+def pair() -> tuple[int, int]:
+    """A new channel: (capturer's end, worker's end), as descriptors."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (one, other):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
+    return one.detach(), other.detach()
