@@ -4,6 +4,10 @@
 //! packets'), draws no randomness and bounds all that grows (`limits`).
 #![forbid(unsafe_code)]
 
+pub mod block;
+pub mod bytes;
 pub mod event;
+pub mod packet;
 
 pub use event::{Address, Direction, Endpoint, Flow, FlowSummary, Outcome, Sink};
+pub use packet::Packet;

@@ -1,0 +1,56 @@
+# Everything a person or CI does here, in one place. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CORE := $(VENV)/.core
+RUST := $(shell find crates -name '*.rs' -o -name 'Cargo.toml' 2>/dev/null) Cargo.toml Cargo.lock
+
+.PHONY: help setup demo demo-live test check bench test-rust test-python lint fuzz clean
+
+help: ## this list
+	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(CORE) ## install everything into .venv (Debian packages with apt when root)
+
+$(STAMP): pyproject.toml tools/setup.sh
+	tools/setup.sh
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet $$($(PYTHON) tools/requirements.py dev)
+	touch $@
+
+$(CORE): $(STAMP) $(RUST)
+	$(BIN)/maturin develop --release --skip-install --quiet
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . --config-settings=build-args="--release" 2>/dev/null || $(BIN)/maturin develop --release --quiet
+	touch $@
+
+demo: setup ## the main job on real captured traffic: from a file, then live over a veth pair
+	$(BIN)/python tools/demo.py
+
+test: setup lint test-rust test-python ## all tests (what CI runs)
+
+check: lint test ## before every commit
+
+lint: setup ## formatting, lints, types, import rules
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --quiet -- -D clippy::correctness
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-rust: setup
+	cargo test --workspace --quiet
+
+test-python: setup
+	$(BIN)/pytest -q -n 2 --dist loadfile
+
+bench: setup ## the paper's experiments beside today's tools
+	$(BIN)/bunker bench capture
+	$(BIN)/bunker bench analysis
+
+clean: ## remove what was built
+	rm -rf target $(VENV) out

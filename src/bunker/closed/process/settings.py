@@ -1,0 +1,116 @@
+"""What a process of the box is told at its start: one JSON object on its command line, numbers and words of ours only.
+
+Rules of this file:
+1. No secret stands here: keys and traffic come through descriptors, whose numbers these settings name.
+2. A process that is told something it does not know refuses to start.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TypeVar
+
+import msgspec
+
+from bunker.errors import BoxError
+
+
+class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Where a lane's spool is: descriptors of its files, in order, and the size of a slot."""
+
+    run: bytes
+    lane: int
+    file_fds: list[int]
+    file_bytes: int
+    slot_bytes: int
+    first_key: int
+    """Slot of the key store that belongs to the lane's first file; the others follow."""
+
+
+class LaneSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One lane, as the capturer sees it."""
+
+    link_fd: int
+    spool: SpoolSettings
+    ring_fd: int | None = None
+    ring_blocks: int = 0
+
+
+class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Everything for a capturer. Either every lane has a ring, or `file_fds` are capture files."""
+
+    lanes: list[LaneSettings]
+    file_fds: list[int]
+    keys_fd: int
+    counters_fd: int
+    stop_fd: int
+    """A pipe; readable (a byte or end of file) means: stop capturing, finish in order."""
+    block_bytes: int
+    snaplen: int
+    filters: dict[int, bytes]
+    """Compiled filter by link type, for files; the kernel has the live one."""
+    seed: bytes
+    duration_ns: int | None
+
+
+class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Everything for a worker."""
+
+    lane: int
+    bundle_fd: int
+    records_fd: int
+    link_fd: int
+    keys_fd: int
+    counters_fd: int
+    spool: SpoolSettings
+    seed: bytes
+    live: bool
+
+
+class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Everything for the releaser."""
+
+    run: bytes
+    bundle_fd: int
+    records_fds: list[int]
+    egress_fd: int
+    counters_fd: int
+    all_counters_fds: list[int]
+    verdict_fd: int
+    """A pipe on which the supervisor says how the run ended."""
+    enforcement: dict[str, str]
+    tier: str
+
+
+class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Everything for the supervisor: its children's settings, and the ends of its own pipes."""
+
+    capturer: CapturerSettings
+    workers: list[WorkerSettings]
+    releaser: ReleaserSettings
+    counters_fd: int
+    stop_fd: int
+    verdict_fd: int
+    close_fds: list[int]
+    memory_worker: int
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def encoded(settings: msgspec.Struct) -> str:
+    """For the command line."""
+    return msgspec.json.encode(settings).decode()
+
+
+def settings_of(kind: type[T], argument: str | None = None) -> T:
+    """The settings this process was started with.
+
+    Raises:
+        BoxError: they are missing or not of this kind.
+    """
+    text = argument if argument is not None else (sys.argv[1] if len(sys.argv) == 2 else "")
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise BoxError("start of a process", f"its settings cannot be read ({error})", "Start it through bunker run") from None
