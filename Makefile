@@ -19,12 +19,11 @@ $(STAMP): pyproject.toml tools/setup.sh
 	tools/setup.sh
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet $$($(PYTHON) tools/requirements.py dev)
+	$(BIN)/pip install --quiet -r <($(PYTHON) tools/requirements.py dev)
 	touch $@
 
 $(CORE): $(STAMP) $(RUST)
-	$(BIN)/maturin develop --release --skip-install --quiet
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . --config-settings=build-args="--release" 2>/dev/null || $(BIN)/maturin develop --release --quiet
+	$(BIN)/maturin develop --release --quiet
 	touch $@
 
 demo: setup ## the main job on real captured traffic: from a file, then live over a veth pair

@@ -1,7 +1,8 @@
 """The bundle: everything that decides what a run does, in one file whose digest names the run everywhere.
 
 Rules of this file:
-1. The bundle holds texts (experiment, policy, analyzers, lists), not results: whoever has it can read what was run.
+1. The bundle holds texts (experiment, policy, analyzers, lists) and the records' schemas: whoever has it can read what was run,
+   and the releaser knows what may come without running an analyzer.
 2. One experiment has one bundle: canonical JSON, keys sorted, nothing of time, machine or path in it.
 3. A bundle of another format or with a field too many is refused.
 
@@ -21,7 +22,7 @@ from bunker.errors import ConfigurationError
 from bunker.experiment.file import Experiment, parse_experiment, read_experiment
 from bunker.experiment.load import Source, load, read_sources
 from bunker.model.analyzer import Analyzer
-from bunker.model.fields import RecordSchema
+from bunker.model.fields import Field, FieldType, RecordSchema
 
 FORMAT = 1
 
@@ -32,6 +33,11 @@ class _Source(msgspec.Struct, forbid_unknown_fields=True):
     text: str | None
 
 
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    fields: list[tuple[str, FieldType, bool]]
+
+
 class _Sealed(msgspec.Struct, forbid_unknown_fields=True):
     bunker_bundle: int
     experiment: str
@@ -39,6 +45,7 @@ class _Sealed(msgspec.Struct, forbid_unknown_fields=True):
     policy: str
     policy_name: str
     sources: list[_Source]
+    records: list[_Record]
     lists: dict[str, bytes]
 
 
@@ -52,6 +59,7 @@ class Bundle:
     policy_text: str
     policy_name: str
     sources: tuple[Source, ...]
+    schemas: dict[str, RecordSchema]
     lists: dict[str, bytes]
 
     @property
@@ -63,9 +71,14 @@ class Bundle:
         """The analyzers; runs the module level of users' files.
 
         Raises:
-            ConfigurationError: one cannot be loaded.
+            ConfigurationError: one cannot be loaded, or declares other records than were sealed.
         """
-        return load(self.sources)
+        analyzers = load(self.sources)
+        if schemas_of(analyzers) != self.schemas:
+            raise ConfigurationError(
+                "analyzers", "they declare other records than were sealed", "Seal with the version of Bunker that runs"
+            )
+        return analyzers
 
 
 def schemas_of(analyzers: tuple[Analyzer, ...]) -> dict[str, RecordSchema]:
@@ -113,15 +126,18 @@ def seal(path: Path) -> Bundle:
         for entry in tables.get("lists", {}).values()
         if isinstance(entry, dict) and isinstance(entry.get("file"), str)
     )
+    sources = read_sources(experiment.analyzers, folder)
+    schemas = schemas_of(load(sources))
     sealed = _Sealed(
         bunker_bundle=FORMAT,
         experiment=text,
         experiment_name=path.name,
         policy=policy_text,
         policy_name=experiment.policy_file,
-        sources=[
-            _Source(entry=source.entry, name=source.name, text=source.text)
-            for source in read_sources(experiment.analyzers, folder)
+        sources=[_Source(entry=source.entry, name=source.name, text=source.text) for source in sources],
+        records=[
+            _Record(name=name, fields=[(field.name, field.type, field.nullable) for field in schemas[name].fields])
+            for name in sorted(schemas)
         ],
         lists={file: _read(folder / file, what="list") for file in files},
     )
@@ -147,6 +163,13 @@ def open_bundle(content: bytes) -> Bundle:
         policy_text=sealed.policy,
         policy_name=sealed.policy_name,
         sources=tuple(Source(entry=s.entry, name=s.name, text=s.text) for s in sealed.sources),
+        schemas={
+            record.name: RecordSchema(
+                name=record.name,
+                fields=tuple(Field(name=name, type=kind, nullable=nullable) for name, kind, nullable in record.fields),
+            )
+            for record in sealed.records
+        },
         lists=sealed.lists,
     )
 

@@ -27,7 +27,7 @@ from bunker.closed.spool.keys import KeyStore
 from bunker.closed.spool.reader import SpoolReader
 from bunker.closed.spool.writer import SealedBlock
 from bunker.errors import BoxError, TrafficError
-from bunker.experiment.bundle import Bundle, open_bundle, schemas_of
+from bunker.experiment.bundle import Bundle, open_bundle
 from bunker.model.counters import Counter, CounterPage
 from bunker.model.fields import RecordSchema
 from bunker.native.jail import lock_down
@@ -107,11 +107,10 @@ class Worker:
         self.settings = settings
         experiment = bundle.experiment
         analyzers = bundle.load_analyzers()
-        schemas = schemas_of(analyzers)
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
         self.output = PipeOutput(
             fd=settings.records_fd,
-            records_by_name={name: number for number, name in enumerate(sorted(schemas))},
+            records_by_name={name: number for number, name in enumerate(sorted(bundle.schemas))},
             analyzers_by_name={analyzer.name: number for number, analyzer in enumerate(analyzers)},
             counters=self.counters,
         )

@@ -1,0 +1,61 @@
+"""`bunker`: the commands, and the one place where errors become exit codes.
+
+Exit codes: 0 done; 1 the run or the verification failed; 2 usage or configuration.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from bunker.errors import BunkerError, ConfigurationError
+
+# Each command's module is imported when it is called: `bunker show` needs no crypto, `bunker run` no Parquet.
+_COMMANDS = {
+    "check": "bunker.cli.check",
+    "seal": "bunker.cli.seal",
+    "run": "bunker.cli.run",
+    "receive": "bunker.cli.receive",
+    "verify": "bunker.cli.verify",
+    "show": "bunker.cli.show",
+    "dissect": "bunker.cli.dissect",
+    "bench": "bunker.cli.bench",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bunker")
+def cli() -> None:
+    """Trace network traffic without holding it: raw packets stay sealed, only what a policy has cleared comes out."""
+
+
+def main() -> None:
+    """Entry point of the `bunker` command."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(1)
+    except ConfigurationError as error:
+        click.echo(f"bunker: {error}", err=True)
+        sys.exit(2)
+    except BunkerError as error:
+        click.echo(f"bunker: {error}", err=True)
+        sys.exit(1)
