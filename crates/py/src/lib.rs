@@ -3,6 +3,7 @@
 //! Converts, maps errors (`errors.rs`, the one place), holds no logic. Each stage has a file of its own; a class appears
 //! in Python under `bunker._core`, and `bunker.native` is the only package that imports it.
 mod capture;
+mod clear;
 
 use pyo3::prelude::*;
 
@@ -10,6 +11,9 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<capture::FileSource>()?;
     module.add_class::<capture::PackedBlock>()?;
+    module.add_class::<clear::Gate>()?;
+    module.add_class::<clear::ClearedBatch>()?;
+    module.add_function(wrap_pyfunction!(clear::transform_output, module)?)?;
     module.add_function(wrap_pyfunction!(capture::block_packets, module)?)?;
     Ok(())
 }
