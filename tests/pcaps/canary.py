@@ -8,7 +8,7 @@ Rules of this file:
 1. A canary has one or more byte strings as they stand in the packets, the spellings a program would print, and numbers.
 2. The search looks for all of them raw, reversed, hex (bare and with separators), base64 (three alignments, both
    alphabets), URL-encoded, UTF-16, decimal, in any letter case, inside gzip, zlib and zstd streams and Parquet columns.
-3. It cannot see through encryption, raw deflate or a hash, and skips patterns of less than `shortest` bytes: random data
+3. It cannot see through encryption, raw deflate or a hash, and skips patterns of less than `shortest` bytes: noise
    holds those by chance, four bytes once in 4 GiB. So search small outputs with `shortest=4`, spools with 6.
 """
 

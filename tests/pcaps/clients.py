@@ -15,6 +15,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ class Session:
                 user_agent=sent["User-Agent"],
                 referrer=referrer,
                 request_body_len=length,
-                body=content,
+                body=_decoded(response, content),
+                wire_len=len(content),
                 cookie="Cookie" in sent,
                 set_cookie=given is not None,
             ),
@@ -94,11 +96,16 @@ class Session:
         self._connection.close()
 
 
-def _transaction(*, body: bytes | None, body_len: int | None = None, **entry: Any) -> dict[str, Any]:
-    """An entry; response_body_len counts the body without chunk framing, still content-coded."""
-    entry["response_body_len"] = body_len if body is None else len(body)
+def _transaction(*, body: bytes | None, wire_len: int, **entry: Any) -> dict[str, Any]:
+    """An entry: `body` is decoded, None if the client threw it away (not coded then); `wire_len` is without chunk framing."""
+    entry["response_body_len"] = wire_len if body is None else len(body)
+    entry["response_wire_len"] = wire_len
     entry["response_body_sha256"] = None if body is None else hashlib.sha256(body).hexdigest()
     return entry
+
+
+def _decoded(response: http.client.HTTPResponse, content: bytes) -> bytes:
+    return zlib.decompress(content, 31) if response.headers.get("Content-Encoding") == "gzip" and content else content
 
 
 def curl(ledger: Ledger, folder: Path, client: str, host: str, uris: list[str], *options: str, **told: Any) -> None:
@@ -108,20 +115,21 @@ def curl(ledger: Ledger, folder: Path, client: str, host: str, uris: list[str], 
         told: method, request_body_len, referrer, server: what curl's own report does not say.
     """
     server = told.pop("server", None) or next(a for a in servers.HOSTS[host] if (":" in a) == (":" in client))
-    body = folder / f"body-{threading.get_ident()}"
+    bodies = [folder / f"body-{threading.get_ident()}-{n}" for n in range(len(uris))]
     command = ["curl", "--silent", "--globoff", "--interface", client, "--max-time", "20", "--write-out", "%{json}\n"]
     command += ["--resolve", f"{host}:80:{server}", *options]
-    for uri in uris:
+    for uri, body in zip(uris, bodies, strict=True):
         command += ["--output", str(body), f"http://{host}{uri}"]
     reports = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     connections: dict[int, tuple[int, int]] = {}
-    for uri, line in zip(uris, reports, strict=True):
+    for uri, body, line in zip(uris, bodies, reports, strict=True):
         report = json.loads(line)
         port = int(report["local_port"])
         number, depth = connections.get(port) or (ledger.connection(client, port, server, 80, "http"), 0)
         connections[port] = (number, depth + 1)
-        content = body.read_bytes() if uri == uris[-1] and body.exists() and report["method"] != "HEAD" else None
-        packed = "--compressed" in options
+        head = report["method"] == "HEAD"  # curl stores the head there
+        content = body.read_bytes() if body.exists() and not head else b""
+        body.unlink(missing_ok=True)
         ledger.note(
             "http",
             _transaction(
@@ -140,11 +148,10 @@ def curl(ledger: Ledger, folder: Path, client: str, host: str, uris: list[str], 
                 request_body_len=told.get("request_body_len", 0),
                 cookie=told.get("cookie", False),
                 set_cookie=None,
-                body=None if packed or content is None or len(content) != report["size_download"] else content,
-                body_len=0 if report["method"] == "HEAD" else int(report["size_download"]),
+                body=content,
+                wire_len=0 if head else int(report["size_download"]),
             ),
         )
-        body.unlink(missing_ok=True) if uri == uris[-1] else None
 
 
 def wget(ledger: Ledger, client: str, host: str, port: int, uris: list[str], *, keep_alive: bool) -> None:
@@ -187,7 +194,7 @@ def wget(ledger: Ledger, client: str, host: str, port: int, uris: list[str], *, 
                 cookie=False,
                 set_cookie=None,
                 body=None,
-                body_len=length,
+                wire_len=length,
             ),
         )
 
@@ -207,6 +214,7 @@ def pipeline(ledger: Ledger, client: str, host: str, server: str, uris: list[str
         for depth, uri in enumerate(uris, start=1):
             response = http.client.HTTPResponse(_Shared(reader))  # type: ignore[arg-type]
             response.begin()
+            content = response.read()
             ledger.note(
                 "http",
                 _transaction(
@@ -225,7 +233,8 @@ def pipeline(ledger: Ledger, client: str, host: str, server: str, uris: list[str
                     request_body_len=0,
                     cookie=False,
                     set_cookie=False,
-                    body=response.read(),
+                    body=_decoded(response, content),
+                    wire_len=len(content),
                 ),
             )
         reader.close()
