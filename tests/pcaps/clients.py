@@ -97,7 +97,7 @@ class Session:
 
 
 def _transaction(*, body: bytes | None, wire_len: int, **entry: Any) -> dict[str, Any]:
-    """An entry: `body` is decoded, None if the client threw it away (not coded then); `wire_len` is without chunk framing."""
+    """An entry: `body` is decoded, or None if the client threw it away; `wire_len` is without chunk framing."""
     entry["response_body_len"] = wire_len if body is None else len(body)
     entry["response_wire_len"] = wire_len
     entry["response_body_sha256"] = None if body is None else hashlib.sha256(body).hexdigest()
