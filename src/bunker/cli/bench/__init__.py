@@ -1,0 +1,27 @@
+"""`bunker bench`: the paper's experiments, beside what is installed on this machine.
+
+Rules of this folder:
+1. A number stands beside its peer's from the same run on the same machine, or it is not printed.
+2. CPU time is the measure, wall time the aside: machines are shared. Rounds are interleaved, medians reported, spread shown.
+3. What is missing is said with the command that installs it; what was measured on less input says so.
+"""
+
+from __future__ import annotations
+
+import click
+
+from bunker.cli.bench.analysis import analysis
+from bunker.cli.bench.capture import capture
+from bunker.cli.bench.peers import peers
+from bunker.cli.bench.traffic import traffic
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def bench() -> None:
+    """Measure Bunker beside today's tools: capture, analysis; list the peers; make the traces."""
+
+
+for _command in (capture, analysis, traffic, peers):
+    bench.add_command(_command)
+
+__all__ = ["bench"]
