@@ -2,7 +2,7 @@
 
 Rules of this folder:
 1. A number stands beside its peer's from the same run on the same machine, or it is not printed.
-2. CPU time is the measure, wall time the aside: machines are shared. Rounds are interleaved, medians reported, spread shown.
+2. CPU time is the measure, wall time the aside: machines are shared. Rounds are interleaved, medians reported.
 3. What is missing is said with the command that installs it; what was measured on less input says so.
 """
 

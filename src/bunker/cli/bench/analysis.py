@@ -1,7 +1,7 @@
-"""`bunker bench analysis`: `bunker run` on generated traces, its records counted against the truth, beside tshark and others.
+"""`bunker bench analysis`: `bunker run` on generated traces, its records counted against the truth, beside others.
 
 Rules of this file:
-1. What is timed is the whole command, from its start to its exit: sealing the bundle, box, spool, analysis, policy, verified output.
+1. What is timed is the whole command, from its start to its exit: bundle, box, spool, analysis, policy, stored output.
 2. A row whose records do not add up to the truth says so in the last column; a rate without the truth is no result.
 3. Slow peers get a shorter trace of the same shape, and the row says how many requests it held.
 """
@@ -202,15 +202,15 @@ def _lines(output: Path) -> int:
 
 
 def run_peer(work: Path, name: str, traced: Trace) -> Run:
-    """One run of a peer. `found` is the number of requests it reports; None where it reports other things (flows, streams)."""
+    """One run of a peer. `found` is the number of requests it reports; None where it reports flows or streams."""
     folder = work / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     output = folder / "output"
-    fields = ["frame.time_epoch", "ip.src", "ip.dst", "http.request.method", "http.host", "http.request.uri"]
+    fields = ("frame.time_epoch", "ip.src", "ip.dst", "http.request.method", "http.host", "http.request.uri")
+    columns = [word for field in fields for word in ("-e", field)]
     commands: dict[str, list[str | Path]] = {
-        "tshark": ["tshark", "-n", "-r", traced.path, "-Y", "http.request", "-T", "fields"]
-        + [word for name in fields for word in ("-e", name)],
+        "tshark": ["tshark", "-n", "-r", traced.path, "-Y", "http.request", "-T", "fields", *columns],
         "tcpflow": ["tcpflow", "-q", "-r", traced.path, "-o", folder / "streams"],
         "suricata": ["suricata", "-r", traced.path, "-l", folder, "--runmode", "single", "-S", "/dev/null"],
         "nfstream": [sys.executable, "-c", _NFSTREAM, traced.path],
@@ -336,6 +336,7 @@ def measure(
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the tables as JSON.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Also write them as Markdown.")
 def analysis(
+    *,
     requests: int,
     peer_requests: int,
     shapes: tuple[str, ...],

@@ -1,11 +1,11 @@
 """`bunker bench capture`: sealed capture beside tcpdump, dumpcap and netsniff-ng on the same veth load.
 
 Method (reference: our own `docs/benchmarks.md`):
-1. *Drain*: the tool is stopped (SIGSTOP), its ring is filled to 70 % by a burst, it goes on (SIGCONT); CPU until it is quiet again.
+1. *Drain*: the tool is stopped (SIGSTOP), a burst fills 70 % of its ring, it goes on (SIGCONT); CPU until it is quiet.
    What the kernel does for the packets is the sender's CPU there, so the figure is the tool's own work.
 2. *Top*: a burst at full speed while the tool runs; what is missing afterwards was lost.
 3. *Paced*: bursts at given rates; the highest one without loss is the row's lossless rate.
-4. Tools take turns in each round, in another order each time; figures are medians, ratios are medians of the rounds' ratios.
+4. Tools take turns in each round, in another order each time; figures are medians, ratios medians of the rounds'.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bunker.cli.bench.traffic import default_work
 from bunker.errors import BoxError
 
 _RING_PACKET_OVERHEAD = 96  # tpacket3_hdr, sockaddr_ll and padding in the kernel's ring
-_QUIET_S = 0.4
+_QUIET_S = 1.3  # tcpdump takes a block that is not full after one second
 _WAIT_S = 60.0
 
 
@@ -39,8 +39,7 @@ _WAIT_S = 60.0
 class Tool:
     """A program that captures to disk.
 
-    `argv(folder, ring_bytes)` is its command; `captured(folder, size, printed)` the number of packets it has stored, once it
-    has ended.
+    `argv(folder, ring_bytes)` is its command; `captured(folder, size, printed)` the packets it has stored by its end.
     """
 
     name: str
@@ -76,21 +75,21 @@ def peers() -> tuple[Tool, ...]:
         Tool(
             name="tcpdump",
             argv=lambda folder, ring: [
-                "tcpdump", "-i", RECEIVING, "-n", "-s", "0", "-B", str(ring >> 10), "-Z", "root", "-w", str(folder / pcap)
+                "tcpdump", "-i", RECEIVING, "-n", "-s0", "-B", str(ring >> 10), "-Z", "root", "-w", f"{folder}/{pcap}"
             ],
             captured=_stored_in_pcap,
         ),
         Tool(
             name="dumpcap",
             argv=lambda folder, ring: [
-                "dumpcap", "-q", "-P", "-i", RECEIVING, "-s", "0", "-B", str(ring >> 20), "-w", str(folder / pcap)
+                "dumpcap", "-q", "-P", "-i", RECEIVING, "-s", "0", "-B", str(ring >> 20), "-w", f"{folder}/{pcap}"
             ],
             captured=_stored_in_pcap,
         ),
         Tool(
             name="netsniff-ng",
             argv=lambda folder, ring: [
-                "netsniff-ng", "--in", RECEIVING, "--out", str(folder / pcap), "--silent", "--ring-size", f"{ring >> 20}MiB"
+                "netsniff-ng", "-i", RECEIVING, "-o", f"{folder}/{pcap}", "--silent", "--ring-size", f"{ring >> 20}MiB"
             ],
             captured=_stored_in_pcap,
         ),
@@ -188,11 +187,10 @@ def sample(tool: Tool, link: Pair, folder: Path, *, size: int, ring: int, packet
 
 COLUMNS = (
     "tool",
-    "ns/packet",
-    "range",
     "CPU s/M packets",
+    "range",
     "CPU s/GB",
-    "× tcpdump",
+    "x tcpdump",
     "offered/s",
     "lost at top",
     "lossless up to/s",
@@ -200,7 +198,7 @@ COLUMNS = (
 
 
 def table_of(size: int, samples: dict[str, list[Sample]], *, base: str = "tcpdump") -> Table:
-    """The table of one packet size. `× tcpdump`: its CPU divided by the tool's, round by round, median; more is better."""
+    """The table of one packet size. `x tcpdump`: its CPU by the tool's, median of the rounds."""
     table = Table(title=f"capture to disk, packets of {size} bytes", columns=COLUMNS)
     for name, found in samples.items():
         costs = [one.drain_ns_per_packet for one in found]
@@ -213,9 +211,8 @@ def table_of(size: int, samples: dict[str, list[Sample]], *, base: str = "tcpdum
         lost = median([one.top_lost for one in found])
         table.add(
             name,
-            cost,
-            spread(costs),
             None if cost is None else cost / 1e3,
+            spread([one / 1e3 for one in costs]),
             None if cost is None else cost / size,
             median(ratios),
             median([one.top_offered for one in found]),
@@ -250,9 +247,9 @@ def measure(
                     )
         tables.append(table_of(size, samples))
     notes = [
-        f"ring {ring >> 20} MiB for all; drain: CPU of the tool (all threads) for a burst held in its ring; {rounds} rounds",
-        f"top: {packets:,} packets at full speed; lossless: highest of the paced rates with no packet lost in any round",
-        "not charged to the peers: the kernel's writing back of their page cache; ours is written with O_DIRECT and charged",
+        f"ring {ring >> 20} MiB for all; drain: the tool's CPU, all threads, for a burst in its ring; {rounds} rounds",
+        f"top: {packets:,} packets at full speed; lossless: highest paced rate with no packet lost in any round",
+        "not charged to the peers: the kernel's writing back of their page cache; our O_DIRECT writes are charged",
     ]
     for table in tables:
         table.notes += notes
@@ -276,6 +273,7 @@ def measure(
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the tables as JSON.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Also write them as Markdown.")
 def capture(
+    *,
     sizes: tuple[int, ...],
     ring: int,
     block: int,

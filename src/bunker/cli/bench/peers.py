@@ -1,9 +1,9 @@
-"""The programs Bunker is measured beside: which are here, which version, how to get them, and what one run of them costs.
+"""The programs Bunker is measured beside: which are here, how to get the others, what one run costs.
 
 Rules of this file:
 1. CPU time is that of the whole process tree, as the kernel counts it when the tree is reaped (`wait4`).
-2. Peak memory is sampled (20 times a second) as the sum of the resident sets of the tree's processes: shared pages count once a
-   process, which is against us (four processes) and for the peers (one).
+2. Peak memory is sampled (20 times a second) as the sum of the resident sets of the tree's processes: shared pages
+   count once a process, which is against us (four processes) and for the peers (one).
 """
 
 from __future__ import annotations

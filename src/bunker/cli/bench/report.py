@@ -1,8 +1,9 @@
-"""Tables of the bench: on the terminal, as JSON, as Markdown for `docs/benchmarks.md`, with the machine they were made on."""
+"""Tables of the bench: terminal, JSON, Markdown for `docs/benchmarks.md`, with the machine they were made on."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -13,6 +14,8 @@ from pathlib import Path
 import rich.box
 import rich.console
 import rich.table
+
+_WIDTH = 140
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,8 @@ class Machine:
     def sentence(self) -> str:
         """One line for the foot of a table."""
         load = " ".join(f"{value:.1f}" for value in self.load)
-        return f"{self.cores} × {self.cpu}, {self.memory_gib:.0f} GiB, Linux {self.kernel}, Python {self.python}, load {load}"
+        size = f"{self.cores} cores of {self.cpu}, {self.memory_gib:.0f} GiB"
+        return f"{size}, Linux {self.kernel}, Python {self.python}, load {load}"
 
 
 def machine() -> Machine:
@@ -71,17 +75,20 @@ class Table:
 def text(cell: Cell) -> str:
     """A cell for people: three significant digits, thousands apart."""
     if cell is None:
-        return "–"
+        return "-"
     if isinstance(cell, float):
-        if cell != cell:
-            return "–"
+        if math.isnan(cell):
+            return "-"
         return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
 def show(tables: Sequence[Table], console: rich.console.Console | None = None) -> None:
     """On the terminal."""
-    console = console or rich.console.Console()
+    if console is None:
+        console = rich.console.Console()
+        if not console.is_terminal:
+            console = rich.console.Console(width=_WIDTH)
     for table in tables:
         drawn = rich.table.Table(title=table.title, box=rich.box.SIMPLE_HEAD, title_justify="left")
         for number, column in enumerate(table.columns):
@@ -124,4 +131,4 @@ def median(values: Sequence[float]) -> float | None:
 
 def spread(values: Sequence[float]) -> str:
     """Smallest and largest, for the doubting reader."""
-    return f"{text(min(values))}..{text(max(values))}" if values else "–"
+    return f"{text(min(values))}..{text(max(values))}" if values else "-"
