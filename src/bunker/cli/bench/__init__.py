@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import click
 
-from bunker.cli.bench.analysis import analysis
-from bunker.cli.bench.capture import capture
-from bunker.cli.bench.peers import peers
-from bunker.cli.bench.traffic import traffic
+from bunker.cli.bench.analysis import measure_analysis
+from bunker.cli.bench.capture import measure_capture
+from bunker.cli.bench.peers import list_peers
+from bunker.cli.bench.traffic import make_traffic
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,7 +21,7 @@ def bench() -> None:
     """Measure Bunker beside today's tools: capture, analysis; list the peers; make the traces."""
 
 
-for _command in (capture, analysis, traffic, peers):
+for _command in (measure_capture, measure_analysis, make_traffic, list_peers):
     bench.add_command(_command)
 
 __all__ = ["bench"]

@@ -314,7 +314,7 @@ def measure(
     return table
 
 
-@click.command()
+@click.command("analysis")
 @click.option("--requests", type=click.IntRange(100, 16_000_000), default=1_000_000, show_default=True)
 @click.option(
     "--peer-requests", type=click.IntRange(100), default=50_000, show_default=True, help="Length for slow peers."
@@ -335,7 +335,7 @@ def measure(
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the tables as JSON.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Also write them as Markdown.")
-def analysis(
+def measure_analysis(
     *,
     requests: int,
     peer_requests: int,

@@ -2,7 +2,7 @@
 
 Method (reference: our own `docs/benchmarks.md`):
 1. *Drain*: the tool is stopped (SIGSTOP), a burst fills 70 % of its ring, it goes on (SIGCONT); CPU until it is quiet.
-   The third burst counts. What the kernel does for the packets is the sender's CPU there, so the figure is the tool's own work.
+   The third burst counts. What the kernel does for the packets is the sender's CPU, so the figure is the tool's own.
 2. *Top*: a burst at full speed while the tool runs; what is missing afterwards was lost.
 3. *Paced*: bursts at given rates; the highest one without loss is the row's lossless rate.
 4. Tools take turns in each round, in another order each time; figures are medians, ratios medians of the rounds'.
@@ -258,7 +258,7 @@ def measure(
     return tables
 
 
-@click.command()
+@click.command("capture")
 @click.option(
     "--size", "sizes", type=click.IntRange(60, 1514), multiple=True, default=(64, 300, 1500), show_default=True
 )
@@ -274,7 +274,7 @@ def measure(
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the tables as JSON.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Also write them as Markdown.")
-def capture(
+def measure_capture(
     *,
     sizes: tuple[int, ...],
     ring: int,

@@ -183,8 +183,8 @@ def run(argv: Sequence[str | Path], *, cwd: Path | None = None, output: Path) ->
     )
 
 
-@click.command()
-def peers() -> None:
+@click.command("peers")
+def list_peers() -> None:
     """List the programs that the bench compares with, and how to install the missing ones."""
     table = Table(title="Peers", columns=("program", "does", "version", "install"))
     for one in PEERS:

@@ -375,14 +375,14 @@ def trace(work: Path, shape: str, requests: int, *, seed: int = 1) -> Trace:
     return Trace(path=path, truth=Truth(**json.loads(told.read_text())))
 
 
-@click.command()
+@click.command("traffic")
 @click.option("--shape", type=click.Choice(list(SHAPES)), default="keepalive", show_default=True)
 @click.option("--requests", type=click.IntRange(1, 16_000_000), default=1_000_000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
     "--work", type=click.Path(path_type=Path), default=default_work, help="Cache of traces.  [default: user's cache]"
 )
-def traffic(shape: str, requests: int, seed: int, work: Path) -> None:
+def make_traffic(shape: str, requests: int, seed: int, work: Path) -> None:
     """Make a trace (or find it in the cache) and print its path and truth."""
     made = trace(work, shape, requests, seed=seed)
     click.echo(f"{made.path}\n{json.dumps(asdict(made.truth))}")

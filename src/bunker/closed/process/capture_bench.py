@@ -2,12 +2,12 @@
 
     python -m bunker.closed.process.capture_bench --interface IF --block-bytes N --ring-bytes N --spool DIR --seconds S
 
-It captures until S seconds are over or SIGINT or SIGTERM comes, takes what the ring still holds, waits for the writes, and
-prints one line of JSON: counters, nothing else. Blocks are released when the spool is half full, the oldest first, as by a
-worker that lags.
+It captures until S seconds are over or SIGINT or SIGTERM comes, takes what the ring still holds, waits for the writes
+and prints one line of JSON: counters, nothing else. Blocks are released when the spool is half full, the oldest
+first, as by a worker that lags.
 
-Secrets: the block keys, which die with it. It has no jail: it is a measuring device, not a way to trace. What it captured
-cannot be read afterwards by anybody, because nothing hands the keys or the index on.
+Secrets: the block keys, which die with it. It has no jail: it is a measuring device, not a way to trace. What it
+captured cannot be read afterwards by anybody, because nothing hands the keys or the index on.
 """
 
 from __future__ import annotations
