@@ -1,0 +1,193 @@
+"""The programs Bunker is measured beside: which are here, how to get the others, what one run costs.
+
+Rules of this file:
+1. CPU time is that of the whole process tree, as the kernel counts it when the tree is reaped (`wait4`).
+2. Peak memory is sampled (20 times a second) as the sum of the resident sets of the tree's processes: shared pages
+   count once a process, which is against us (four processes) and for the peers (one).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from bunker.cli.bench.report import Table, show
+
+_SAMPLE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A program we compare with. `version_argv` prints its version; exit code and stream do not matter."""
+
+    name: str
+    does: str
+    version_argv: tuple[str, ...]
+    install: str
+
+    def maybe_version(self) -> str | None:
+        """The version that is installed here, or None."""
+        if shutil.which(self.version_argv[0]) is None:
+            return None
+        try:
+            result = subprocess.run(self.version_argv, capture_output=True, text=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        match = re.search(r"\d+\.\d+(\.\d+)*", result.stdout + result.stderr)
+        return match[0] if match and "No module named" not in result.stderr else None
+
+
+PEERS = (
+    Peer(name="tcpdump", does="capture", version_argv=("tcpdump", "--version"), install="apt-get install tcpdump"),
+    Peer(
+        name="dumpcap",
+        does="capture",
+        version_argv=("dumpcap", "--version"),
+        install="apt-get install wireshark-common",
+    ),
+    Peer(
+        name="netsniff-ng",
+        does="capture",
+        version_argv=("netsniff-ng", "--version"),
+        install="apt-get install netsniff-ng",
+    ),
+    Peer(name="tshark", does="HTTP records", version_argv=("tshark", "--version"), install="apt-get install tshark"),
+    Peer(name="tcpflow", does="streams", version_argv=("tcpflow", "--version"), install="apt-get install tcpflow"),
+    Peer(name="suricata", does="HTTP records", version_argv=("suricata", "-V"), install="apt-get install suricata"),
+    Peer(
+        name="nfstream",
+        does="flows, in Python",
+        version_argv=(sys.executable, "-c", "import nfstream; print(nfstream.__version__)"),
+        install="pip install nfstream",
+    ),
+)
+
+
+def peer(name: str) -> Peer:
+    """The peer of this name."""
+    return next(peer for peer in PEERS if peer.name == name)
+
+
+def missing_note(name: str) -> str:
+    """What to print instead of a row."""
+    return f"{name} is not installed here: {peer(name).install}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a process tree used until it ended."""
+
+    exit_code: int
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    output: str
+
+
+def tree(root: int) -> set[int]:
+    """`root` and its living descendants."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                continue
+    found, grown = {root}, True
+    while grown:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        grown = bool(more)
+        found |= more
+    return found
+
+
+def resident_bytes(pids: set[int]) -> int:
+    """Sum of their resident sets."""
+    pages = 0
+    for pid in pids:
+        try:
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_ns(pids: set[int]) -> int:
+    """CPU time of all their living threads, nanoseconds, by the scheduler's own account."""
+    total = 0
+    for pid in pids:
+        try:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            continue
+    return total
+
+
+class _Sampler(threading.Thread):
+    def __init__(self, root: int) -> None:
+        super().__init__(daemon=True)
+        self._root, self._over = root, threading.Event()
+        self.peak = 0
+
+    def run(self) -> None:
+        while not self._over.wait(_SAMPLE_S):
+            self.peak = max(self.peak, resident_bytes(tree(self._root)))
+
+    def end(self) -> int:
+        """Stop; the largest sum that was seen."""
+        self._over.set()
+        self.join()
+        return self.peak
+
+
+def run(argv: Sequence[str | Path], *, cwd: Path | None = None, output: Path) -> Cost:
+    """Run a program to its end.
+
+    Args:
+        output: File for its standard output and error; its content is returned too, cut at 1 MB.
+    """
+    started = time.monotonic()
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [str(word) for word in argv], cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+        )
+        sampler = _Sampler(process.pid)
+        sampler.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            peak = sampler.end()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    with output.open("rb") as file:
+        printed = file.read(1_000_000).decode(errors="replace")
+    return Cost(
+        exit_code=process.returncode,
+        wall_s=time.monotonic() - started,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        peak_bytes=peak,
+        output=printed,
+    )
+
+
+@click.command("peers")
+def list_peers() -> None:
+    """List the programs that the bench compares with, and how to install the missing ones."""
+    table = Table(title="Peers", columns=("program", "does", "version", "install"))
+    for one in PEERS:
+        version = one.maybe_version()
+        table.add(one.name, one.does, version or "missing", None if version else one.install)
+    show([table])
