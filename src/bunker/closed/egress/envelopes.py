@@ -3,10 +3,10 @@
 Place in the flow: clear ▶ here ▶ Outlet.
 
 Rules of this file:
-1. Records enter as a value of exactly the class that the core's `clear` returns. That class has no constructor in Python, so
-   what is in an envelope of records has been cleared in this process.
-2. The signing key is made here, dies here, and signs statements of this run alone. It lives in the crypto library's memory: not
-   locked by us, but in a process that is not dumpable and has no swap (`docs/processes.md`).
+1. Records enter as a value of exactly the class that the core's `clear` returns. That class has no constructor in
+   Python, so what is in an envelope of records has been cleared in this process.
+2. The signing key is made here, dies here, and signs statements of this run alone. It lives in the crypto library's
+   memory: not locked by us, but in a process that is not dumpable (`docs/processes.md`).
 3. The first envelope is the start, the last the end or the abort; every number in between is used once.
 """
 
@@ -127,7 +127,7 @@ class Envelopes:
         """An envelope of one cleared batch.
 
         Raises:
-            GateRefusal: "not_cleared" for anything that `clear` has not made, "schema" for an undeclared record, "size".
+            GateRefusal: "not_cleared" for what `clear` has not made, "schema" for an undeclared record, "size".
         """
         if type(batch) is not self._cleared:
             raise GateRefusal("not_cleared")

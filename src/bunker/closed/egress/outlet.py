@@ -3,12 +3,13 @@
 Place in the flow: Envelopes ▶ here ▶║ the open box.
 
 Rules of this file:
-1. Nothing here reads. A socket's reading half is shut down before the first byte is written; what the peer sends is the kernel's
-   to throw away.
-2. The queue is bounded. The owner asks `room` before it makes an envelope of records, because an envelope that was made must leave:
-   leaving one out would break the chain. A part of the queue is kept for heartbeats and the end.
-3. A vanished peer is a state, not an error: the queue goes on filling, and `reconnected` repeats the last EGRESS_RESEND_BYTES from an
-   envelope boundary, as the kernel may have lost what it had taken. The receiver leaves out what it has.
+1. Nothing here reads. A socket's reading half is shut down before the first byte is written; what the peer sends is the
+   kernel's to throw away.
+2. The queue is bounded. The owner asks `room` before it makes an envelope of records, because an envelope that was made
+   must leave: leaving one out would break the chain. A part of the queue is kept for heartbeats and the end.
+3. A vanished peer is a state, not an error: the queue goes on filling, and `reconnected` repeats the last
+   EGRESS_RESEND_BYTES from an envelope boundary, as the kernel may have lost what it had taken. The receiver leaves
+   out what it has.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Outlet:
         resend_bytes: EGRESS_RESEND_BYTES.
         reserve_bytes: EGRESS_RESERVE_BYTES, the part of the queue for what is not records.
     Invariants:
-        waiting <= queue_bytes.
+        Envelopes that wait for the first time take at most queue_bytes.
         What was written and is kept for a reconnect: at least min(resend_bytes, all of it), whole envelopes.
     """
 
@@ -70,6 +71,8 @@ class Outlet:
         """Bytes of the first waiting envelope that are written."""
         self._written: deque[bytes] = deque()
         self._written_bytes = 0
+        self._again, self._again_bytes = 0, 0
+        """How many of the first waiting envelopes are repeats, and their bytes: they take no room of the queue."""
         self._fd: int | None = None
         self.state = OutletState.LOST
         self._attach(fd)
@@ -86,7 +89,7 @@ class Outlet:
     def room(self, size: int, *, records: bool) -> bool:
         """Whether an envelope of this size may be put. Records leave the reserve to heartbeats and the end."""
         reserve = self._reserve_bytes if records else 0
-        return self._waiting_bytes + size + reserve <= self._queue_bytes
+        return self._waiting_bytes - self._again_bytes + size + reserve <= self._queue_bytes
 
     def put(self, envelope: bytes) -> None:
         """Queue an envelope, and write what can be written at once.
@@ -134,6 +137,8 @@ class Outlet:
             raise BoxError("egress", "a second descriptor", "This is a bug: the first is not lost")
         self._waiting.extendleft(reversed(self._written))
         self._waiting_bytes += self._written_bytes
+        self._again += len(self._written)
+        self._again_bytes += self._written_bytes
         self._written.clear()
         self._written_bytes = 0
         self._attach(fd)
@@ -166,6 +171,9 @@ class Outlet:
     def _sent(self) -> None:
         envelope = self._waiting.popleft()
         self._waiting_bytes -= len(envelope)
+        if self._again:
+            self._again -= 1
+            self._again_bytes -= len(envelope)
         self._offset = 0
         self._written.append(envelope)
         self._written_bytes += len(envelope)

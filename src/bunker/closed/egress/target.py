@@ -1,4 +1,4 @@
-"""Opens the egress descriptor, once, at set-up and outside the jail; the box keeps the descriptor and cannot open another.
+"""Opens the egress descriptor at set-up, outside the jail; the box keeps the descriptor and cannot open another.
 
 Rules of this file:
 1. A file is new and opened for writing alone; an existing one is never touched.
