@@ -204,6 +204,16 @@ class EnvelopeReader:
         """Bytes of an envelope that is not complete."""
         return len(self._held)
 
+    def claimed(self) -> tuple[Kind, bytes] | None:
+        """Kind and run of the envelope that is not complete, once its header is; to turn a stranger away early.
+
+        Only after a `feed` has been iterated to its end.
+        """
+        if self._refused is not None or len(self._held) < HEADER_BYTES:
+            return None
+        _, _, kind, _, run, _, _, _ = _HEAD.unpack_from(self._held)
+        return Kind(kind), run
+
     def feed(self, piece: bytes | memoryview) -> Iterator[Envelope]:
         """The envelopes that are complete now.
 

@@ -3,15 +3,15 @@
 Place in the flow: `receive` ▶ here ▶ StreamVerifier, Store.
 
 Rules of this file:
-1. An envelope that does not continue the run is refused, and the run stays where it was: the true box may connect again.
+1. An envelope that does not continue the run is refused, and the run stays where it was: the true box may come again.
 2. After a reconnect the box repeats itself; what is held already is compared and left out.
-3. Attested records that break the declared schema end the intake for good: the box itself is broken or lies.
+3. Attested records that break the declared schema end the intake for good: the box is broken or lies.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bunker.model.envelope import Envelope, EnvelopeReader, EnvelopeRefused, Kind
@@ -21,7 +21,7 @@ from bunker.open.store import Store
 from bunker.open.verdict import Finding, Verdict
 from bunker.open.verifier import StreamVerifier, finding_of
 
-_BEFORE = ".before"
+_BEFORE, _AFTER = ".before", ".after"
 _OWN = (files.ENVELOPES, files.RECORDS, files.HEARTBEATS, files.DIAGNOSTICS, files.MANIFEST)
 
 OnHeartbeat = Callable[[Heartbeat, Start], None]
@@ -32,7 +32,7 @@ class Intake:
 
     Args:
         directory: Where the run goes; new or empty.
-        pinned: The fingerprint that the run's key must have.
+        pinned: Fingerprints; the run's key must have one of them. None given: the first key is trusted.
         on_heartbeat: Called with each heartbeat that holds, the last statement's included.
     """
 
@@ -40,13 +40,13 @@ class Intake:
         self,
         directory: Path,
         *,
-        pinned: str | None = None,
+        pinned: Sequence[str] = (),
         on_heartbeat: OnHeartbeat | None = None,
         fresh: bool = True,
     ) -> None:
         self.directory = directory
         self.verifier = StreamVerifier(pinned=pinned)
-        self._on_heartbeat = on_heartbeat
+        self.on_heartbeat = on_heartbeat
         self._fresh = fresh
         self._store: Store | None = None
         self._broken: EnvelopeRefused | None = None
@@ -64,7 +64,7 @@ class Intake:
         return self.verifier.start
 
     def take(self, envelope: Envelope, *, again: bool = False) -> bool:
-        """Take the next envelope; answers whether it was new.
+        """Take the next envelope; answers whether it was new. Tell a refusal to `refuse`, if it is this run's matter.
 
         Args:
             again: The connection may still be repeating what is held.
@@ -77,13 +77,7 @@ class Intake:
             raise self._broken
         if again and self.verifier.repeated(envelope):
             return False
-        try:
-            accepted = self.verifier.feed(envelope)
-        except EnvelopeRefused as refused:
-            self._refused = refused
-            if self._store is not None:
-                self._store.refused += 1
-            raise
+        accepted = self.verifier.feed(envelope)
         if isinstance(accepted.statement, Start):
             self._store = Store(self.directory, accepted.statement, fresh=self._fresh)
         assert self._store is not None
@@ -97,6 +91,18 @@ class Intake:
             self._store.describe(self.verdict(), finished=False)
             self._tell(accepted.statement)
         return True
+
+    def refuse(self, refused: EnvelopeRefused) -> None:
+        """Note that a connection of this run brought what does not continue it."""
+        self._refused = refused
+        if self._store is not None:
+            self._store.refused += 1
+
+    def forget(self) -> None:
+        """The refusal was of what an earlier receiver had left half written: it says nothing about the run."""
+        self._refused = None
+        if self._store is not None:
+            self._store.refused = 0
 
     def verdict(self) -> Verdict:
         """What holds if nothing more comes."""
@@ -115,12 +121,12 @@ class Intake:
         return verdict
 
     def _tell(self, statement: object) -> None:
-        if self._on_heartbeat is None or self.start is None:
+        if self.on_heartbeat is None or self.start is None:
             return
         if isinstance(statement, Heartbeat):
-            self._on_heartbeat(statement, self.start)
+            self.on_heartbeat(statement, self.start)
         elif isinstance(statement, End | Abort):
-            self._on_heartbeat(statement.last, self.start)
+            self.on_heartbeat(statement.last, self.start)
 
 
 def stored(directory: Path) -> Iterator[Envelope]:
@@ -143,32 +149,34 @@ def stored_run(directory: Path) -> bytes | None:
     return first.run if first is not None and first.kind is Kind.START else None
 
 
-def resume(directory: Path, *, pinned: str | None = None, on_heartbeat: OnHeartbeat | None = None) -> Intake:
+def resume(directory: Path, *, pinned: Sequence[str] = (), on_heartbeat: OnHeartbeat | None = None) -> Intake:
     """Go on with a run that an earlier receiver left unfinished: its envelopes are verified and stored again.
 
-    What it had kept behind the last envelope that holds is left out; the box repeats it. A receiver that dies in the middle of
-    this leaves `.before`, which the next one takes up.
+    What it had kept behind the last envelope that holds is left out; the box repeats it. The old envelopes move into
+    `.before` in one step and stay there until all is built up again, so a receiver may die in the middle of this.
 
     Raises:
+        EnvelopeRefused: not even its start holds (another key was pinned, say); nothing was touched.
         OSError, BoxError: the disk fails.
     """
-    before = directory / _BEFORE
-    if before.exists():
-        for name in _OWN:
-            _remove(directory / name)
-    else:
-        before.mkdir()
-        for name in reversed(_OWN):  # envelopes/ last: with it, .before is complete
-            if (directory / name).exists():
-                (directory / name).rename(before / name)
+    before, after = directory / _BEFORE, directory / _AFTER
+    source = before if (before / files.ENVELOPES).exists() else directory
+    StreamVerifier(pinned=pinned).feed(next(stored(source)))
+    _remove(after)
+    before.mkdir(exist_ok=True)
+    if not (before / files.ENVELOPES).exists():
+        (directory / files.ENVELOPES).rename(before / files.ENVELOPES)
+    for name in _OWN:
+        _remove(directory / name)
     intake = Intake(directory, pinned=pinned, fresh=False)
     try:
         for envelope in stored(before):
             intake.take(envelope)
     except EnvelopeRefused:
-        intake._refused = None
-    intake._on_heartbeat = on_heartbeat
-    shutil.rmtree(before)
+        intake.forget()
+    intake.on_heartbeat = on_heartbeat
+    before.rename(after)
+    _remove(after)
     return intake
 
 

@@ -11,7 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -50,13 +50,13 @@ class StreamVerifier:
     """Follows one run.
 
     Args:
-        pinned: The fingerprint that the run's key must have; None trusts the key that comes first.
+        pinned: Fingerprints; the run's key must have one of them. None given: the key that comes first is trusted.
     Invariants:
         attested <= accepted; both count envelopes from number 0 without a hole.
     """
 
-    def __init__(self, *, pinned: str | None = None) -> None:
-        self._pinned = pinned
+    def __init__(self, *, pinned: Sequence[str] = ()) -> None:
+        self._pinned = tuple(pinned)
         self._public: Ed25519PublicKey | None = None
         self._previous = NO_PREVIOUS
         self._recent: deque[tuple[bytes, int]] = deque()
@@ -127,7 +127,7 @@ class StreamVerifier:
             text = "no end and no abort follows" if self.accepted else "not one whole envelope"
             findings = (Finding(word=Word.TRUNCATED, text=text, first=max(self.accepted - 1, 0)),)
         notes = list(self.warnings)
-        if self._fingerprint is not None and self._pinned is None:
+        if self._fingerprint is not None and not self._pinned:
             notes.append("no key was pinned: whoever made this stream chose its key; compare the fingerprint")
         since = self._last.now_ns if self._last is not None else self.start.started_ns if self.start else None
         return Verdict(
@@ -135,7 +135,7 @@ class StreamVerifier:
             findings=findings,
             start=self.start,
             fingerprint=self._fingerprint,
-            pinned=self._pinned is not None and self._fingerprint is not None,
+            pinned=bool(self._pinned) and self._fingerprint is not None,
             attested=self.attested,
             unattested=self.accepted - self.attested + unread,
             since_ns=since,
@@ -190,7 +190,7 @@ class StreamVerifier:
         if start.run != envelope.run.hex():
             raise EnvelopeRefused(Refusal.BODY, number=0)
         fingerprint = heartbeat.fingerprint(public)
-        if self._pinned is not None and not heartbeat.same_fingerprint(self._pinned, fingerprint):
+        if self._pinned and not any(heartbeat.same_fingerprint(pin, fingerprint) for pin in self._pinned):
             raise EnvelopeRefused(Refusal.KEY, number=0)
         self.start, self._public, self._fingerprint = start, key, fingerprint
         self._rows = [0] * len(start.schemas)
