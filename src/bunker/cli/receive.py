@@ -46,7 +46,7 @@ def _checked_keys(context: click.Context, parameter: click.Parameter, values: tu
     "--new-key", type=click.Path(path_type=Path), metavar="FILE", help="make such a key, print its public half"
 )
 @click.pass_context
-def receive(
+def receive(  # noqa: PLR0917 - click passes options by name
     context: click.Context,
     address: str | None,
     source: str | None,

@@ -46,14 +46,12 @@ def _overview(directory: Path, manifest: Manifest, console: Console) -> None:
 
 def _table(table: Released, console: Console, limit: int) -> None:
     shown = Table(*table.names, title=table.schema.record, title_justify="left")
-    count = 0
-    for row in table.rows(limit + 1):
+    for count, row in enumerate(table.rows(limit + 1)):
         if count == limit:
             console.print(shown, highlight=False)
             console.print(f"the first {limit} rows; --limit N for more, --csv or --json for all", highlight=False)
             return
         shown.add_row(*(escape(cell_text(cell)) for cell in row))
-        count += 1
     console.print(shown, highlight=False)
 
 
