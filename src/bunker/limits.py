@@ -30,6 +30,35 @@ STAGING_BUFFERS = Limit(default=8, unit="blocks", reason="sealed blocks that wai
 EGRESS_QUEUE_BYTES = Limit(default=256 << 20, unit="bytes", reason="cleared envelopes waiting for a slow open box")
 EGRESS_RESEND_BYTES = Limit(default=32 << 20, unit="bytes", reason="more than Linux keeps in a TCP send buffer (tcp_wmem max 4-16 MiB), so a reconnect loses nothing")
 
+# Egress and the open box (docs/formats/envelope.md).
+ENVELOPE_RECORDS_BYTES = Limit(
+    default=64 << 20, unit="bytes", reason="body of one envelope of records; as RECORD_FRAME_BYTES"
+)
+ENVELOPE_STATEMENT_BYTES = Limit(
+    default=1 << 20, unit="bytes", reason="JSON body; a start with 256 records of 64 fields takes 1.3 KiB a record"
+)
+RELEASED_RECORDS = Limit(default=256, unit="records", reason="kinds of records one run may release")
+RELEASED_FIELDS = Limit(default=512, unit="fields", reason="fields of one record; Zeek's widest log has below 40")
+DIAGNOSTICS_EVENTS = Limit(default=1024, unit="events", reason="events of one envelope; more are counted, not listed")
+EGRESS_RESERVE_BYTES = Limit(
+    default=4 << 20, unit="bytes", reason="part of the queue that records may not use: hours of heartbeats, and the end"
+)
+SEGMENT_BYTES = Limit(
+    default=256 << 20, unit="bytes", reason="one file of stored envelopes; as one rotated pcap of dumpcap -b"
+)
+PART_ROWS = Limit(
+    default=1 << 20, unit="rows", reason="rows of one Parquet part; DuckDB and Spark read parts in parallel"
+)
+PART_AGE_S = Limit(
+    default=600, unit="seconds", reason="a part of a long run is closed at least this often, so that it can be read"
+)
+ROW_GROUP_ROWS = Limit(
+    default=131_072, unit="rows", reason="rows held by the open box for one record; DuckDB's default is 122880"
+)
+ROW_GROUP_BYTES = Limit(default=32 << 20, unit="bytes", reason="Arrow bytes held by the open box for one record")
+RECEIVER_CONNECTIONS = Limit(default=64, unit="connections", reason="boxes at one receiver at a time")
+RECEIVER_FIRST_S = Limit(default=30, unit="seconds", reason="time to the first whole envelope of a connection")
+RECEIVER_RUNS = Limit(default=1024, unit="runs", reason="runs one receiver keeps; each holds 32 bytes for an envelope that may come again")
 
 def table() -> dict[str, Limit]:
     """All limits by name, for `docs/limits.md` and the test against the Rust twin."""

@@ -1,0 +1,52 @@
+"""The wrapping of an envelope for a remote open box: layout and suite, for both sides.
+
+Rules of this file:
+1. HPKE (RFC 9180) as the crypto library has it; nothing is composed here.
+2. Each wrapping stands alone: there is no state to lose at a reconnect, and order is the envelopes' own business.
+
+Format: `docs/formats/envelope.md`, "Sealed stream".
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from bunker.model.envelope import HEADER_BYTES, SIGNATURE_BYTES, EnvelopeRefused, Kind, Refusal
+
+MAGIC: Final = b"BNKS"
+VERSION: Final = 1
+INFO: Final = b"bunker sealed egress 1"
+_HEAD = struct.Struct("<4sHHI")
+HEAD_BYTES: Final = _HEAD.size
+OVERHEAD_BYTES: Final = 32 + 16
+"""Encapsulated key and tag."""
+_MOST = max(kind.most for kind in Kind) + HEADER_BYTES + SIGNATURE_BYTES + 4 + OVERHEAD_BYTES
+
+
+def suite() -> Suite:
+    """DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM."""
+    return Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def head(length: int) -> bytes:
+    """The bytes before a wrapping of this length."""
+    return _HEAD.pack(MAGIC, VERSION, 0, length)
+
+
+def wrapped_length(packed: bytes, *, number: int) -> int:
+    """The length that a head tells.
+
+    Raises:
+        EnvelopeRefused: MAGIC, VERSION, LENGTH.
+    """
+    magic, version, reserved, length = _HEAD.unpack(packed)
+    if magic != MAGIC or reserved:
+        raise EnvelopeRefused(Refusal.MAGIC, number=number)
+    if version != VERSION:
+        raise EnvelopeRefused(Refusal.VERSION, number=number)
+    if not OVERHEAD_BYTES < length <= _MOST:
+        raise EnvelopeRefused(Refusal.LENGTH, number=number)
+    return int(length)
