@@ -32,3 +32,4 @@ pub use isolate::isolate;
 pub use probe::probe;
 pub use record::{Entry, Record};
 pub use spec::{Grants, PrivateRoot, Role, Scratch, Spec, Surroundings, UID_COUNT};
+pub use sys::adopt_orphans;

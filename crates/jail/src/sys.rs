@@ -300,3 +300,13 @@ pub fn secret_memory() -> Result<()> {
     drop(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
     Ok(())
 }
+
+/// Whether orphans among the descendants become this process's children, and say so for the future.
+pub fn adopt_orphans(adopt: bool) -> Result<bool> {
+    let mut before: libc::c_int = 0;
+    // SAFETY: the kernel writes one integer into `before`, which lives until the call returns.
+    let value = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut before, 0, 0, 0) };
+    answer("PR_GET_CHILD_SUBREAPER", libc::c_long::from(value))?;
+    prctl("PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, u64::from(adopt), 0)?;
+    Ok(before != 0)
+}
