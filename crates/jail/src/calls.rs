@@ -225,6 +225,8 @@ const SUPERVISOR: &[Call] = &[
     (libc::SYS_wait4, Always),
     (libc::SYS_waitid, Always),
     (libc::SYS_kill, Always),
+    // Itself of a child is another number than the supervisor's.
+    (libc::SYS_tgkill, Always),
     (libc::SYS_pidfd_open, Always),
     (libc::SYS_pidfd_send_signal, Always),
     (libc::SYS_unshare, ChildNamespace),

@@ -1,8 +1,8 @@
 //! Makes seccomp programs out of the lists and installs them.
 //!
 //! Rules of this file:
-//! 1. Three programs: the allow-list (else EPERM), the hostile calls (kill), the absent ones (ENOSYS). The kernel takes the harshest
-//!    answer, and among error numbers the newest program's: hence this order.
+//! 1. Three programs: the absent calls (ENOSYS), the hostile ones (kill), the allow-list (else EPERM). The kernel takes the harshest
+//!    answer, and among error numbers the newest program's; so the allow-list lets the absent calls pass to the program before it.
 //! 2. A filter is inherited and only ever narrows. The launch sets role and grants once; `lock_down` cannot be told others.
 //! 3. `lock_down` reaches all threads of the process at once.
 
@@ -17,7 +17,7 @@ use seccompiler::{
 use crate::calls::{self, Call, When};
 use crate::error::JailError;
 use crate::record::Record;
-use crate::spec::{Grants, Role, Spec};
+use crate::spec::{Grants, Role, Spec, Surroundings};
 use crate::sys;
 
 /// Role and grants of this process, kept from its launch for `lock_down`.
@@ -47,13 +47,12 @@ pub fn install_first(spec: &Spec, record: &mut Record) -> Result<(), JailError> 
     if spec.role == Role::Supervisor && spec.grants.execute {
         listed.extend(calls::for_externals());
     }
-    let hostile: Vec<Call> =
-        calls::HOSTILE.iter().chain(calls::HOSTILE_HERE).map(|number| (*number, When::Always)).collect();
-    let programs = [
-        program(&listed, &spec.grants, SeccompAction::Errno(EPERM), SeccompAction::Allow)?,
-        program(&hostile, &spec.grants, SeccompAction::Allow, SeccompAction::KillProcess)?,
-        absent(&spec.grants)?,
-    ];
+    // Within a box the supervisor's two are inherited.
+    let mut programs = match spec.surroundings {
+        Surroundings::NewBox { .. } => vec![absent()?, hostile()?],
+        Surroundings::InBox => Vec::new(),
+    };
+    programs.push(allow_list(listed, &spec.grants)?);
     for program in &programs {
         apply_filter(program).map_err(|_| JailError::rule("seccomp", "the kernel refused a filter"))?;
     }
@@ -83,18 +82,30 @@ pub fn lock_down(role: Role) -> Result<Record, JailError> {
         record.enforced("seccomp_strict", "the supervisor's list, since its launch");
         return Ok(record);
     }
-    let strict = program(&calls::strict(role), &grants, SeccompAction::Errno(EPERM), SeccompAction::Allow)?;
-    for program in [&strict, &absent(&grants)?] {
-        apply_filter_all_threads(program)
-            .map_err(|_| JailError::rule("seccomp", "the kernel refused the strict filter"))?;
-    }
+    let strict = allow_list(calls::strict(role), &grants)?;
+    apply_filter_all_threads(&strict)
+        .map_err(|_| JailError::rule("seccomp", "the kernel refused the strict filter"))?;
     record.enforced("seccomp_strict", "no code, no program, no socket, no file to write");
     Ok(record)
 }
 
-fn absent(grants: &Grants) -> Result<BpfProgram, JailError> {
-    let absent: Vec<Call> = calls::ABSENT.iter().map(|number| (*number, When::Always)).collect();
-    program(&absent, grants, SeccompAction::Allow, SeccompAction::Errno(ENOSYS))
+fn allow_list(mut listed: Vec<Call>, grants: &Grants) -> Result<BpfProgram, JailError> {
+    listed.extend(always(calls::ABSENT));
+    program(&listed, grants, SeccompAction::Errno(EPERM), SeccompAction::Allow)
+}
+
+fn absent() -> Result<BpfProgram, JailError> {
+    let listed: Vec<Call> = always(calls::ABSENT).collect();
+    program(&listed, &Grants::default(), SeccompAction::Allow, SeccompAction::Errno(ENOSYS))
+}
+
+fn hostile() -> Result<BpfProgram, JailError> {
+    let listed: Vec<Call> = always(calls::HOSTILE).chain(always(calls::HOSTILE_HERE)).collect();
+    program(&listed, &Grants::default(), SeccompAction::Allow, SeccompAction::KillProcess)
+}
+
+fn always(numbers: &'static [libc::c_long]) -> impl Iterator<Item = Call> {
+    numbers.iter().map(|number| (*number, When::Always))
 }
 
 fn program(
@@ -264,7 +275,7 @@ mod tests {
     }
 
     fn allows(role: Role, grants: &Grants, number: i64, arguments: [u64; 6]) -> bool {
-        let made = program(&calls::strict(role), grants, SeccompAction::Errno(EPERM), SeccompAction::Allow).unwrap();
+        let made = allow_list(calls::strict(role), grants).unwrap();
         match answer(&made, number, arguments) {
             ALLOW => true,
             denied => {
@@ -373,10 +384,17 @@ mod tests {
 
     #[test]
     fn hostile_calls_kill_and_others_pass_that_program() {
-        let hostile: Vec<Call> = calls::HOSTILE.iter().map(|number| (*number, When::Always)).collect();
-        let made = program(&hostile, &Grants::default(), SeccompAction::Allow, SeccompAction::KillProcess).unwrap();
+        let made = hostile().unwrap();
         assert_eq!(answer(&made, libc::SYS_ptrace, [0; 6]), KILL);
         assert_eq!(answer(&made, libc::SYS_read, [0; 6]), ALLOW);
+    }
+
+    #[test]
+    fn calls_with_hidden_arguments_look_like_those_of_an_older_kernel() {
+        let made = absent().unwrap();
+        assert_eq!(answer(&made, libc::SYS_clone3, [0; 6]), ERRNO | ENOSYS);
+        assert_eq!(answer(&made, libc::SYS_clone, [0; 6]), ALLOW);
+        assert!(allows(Role::Worker, &Grants::default(), libc::SYS_clone3, [0; 6]));
     }
 
     #[test]
