@@ -4,6 +4,7 @@
 //! in Python under `bunker._core`, and `bunker.native` is the only package that imports it.
 mod capture;
 mod clear;
+mod jail;
 
 use pyo3::prelude::*;
 
@@ -15,5 +16,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<clear::ClearedBatch>()?;
     module.add_function(wrap_pyfunction!(clear::transform_output, module)?)?;
     module.add_function(wrap_pyfunction!(capture::block_packets, module)?)?;
+    jail::register(module)?;
     Ok(())
 }
