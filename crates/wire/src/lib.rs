@@ -7,7 +7,14 @@
 pub mod block;
 pub mod bytes;
 pub mod event;
+pub mod flowhash;
+pub mod fragments;
+pub mod ip;
+pub mod limits;
+pub mod link;
 pub mod packet;
+pub mod tracker;
+pub mod tunnel;
 
 pub use event::{Address, Direction, Endpoint, Flow, FlowSummary, Outcome, Sink};
 pub use packet::Packet;

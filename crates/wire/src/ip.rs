@@ -1,0 +1,236 @@
+//! Layer 3: IPv4 and IPv6 headers, options and extension headers.
+//!
+//! Rules of this file:
+//! 1. The payload ends where the IP length says, not where the captured bytes end: padding is not payload.
+//! 2. A captured packet that is shorter than its IP length says so (`payload_len` > `payload.len()`); nothing is made up.
+//! 3. Extension headers are walked up to the limit; the first fragment header ends the walk.
+use crate::bytes::{array, be16, be32};
+use crate::event::Address;
+use crate::link::Skip;
+
+/// Where a fragment belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// IP identification.
+    pub identification: u32,
+    /// Offset in the datagram, bytes.
+    pub offset: u32,
+    /// More follow.
+    pub more: bool,
+}
+
+/// One IP packet.
+#[derive(Clone, Copy)]
+pub struct Ip<'a> {
+    /// Source.
+    pub source: Address,
+    /// Destination (the final one where a routing header names it).
+    pub destination: Address,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// The payload's captured bytes, without padding.
+    pub payload: &'a [u8],
+    /// The payload's length by the headers.
+    pub payload_len: usize,
+    /// The whole packet's length by the headers.
+    pub total_len: usize,
+    /// Set if this is a fragment (atomic fragments are none: RFC 6946).
+    pub maybe_fragment: Option<Fragment>,
+    /// The IPv4 header checksum is wrong.
+    pub bad_checksum: bool,
+    /// Bytes before the payload (headers), to account for fragments.
+    pub header_len: usize,
+}
+
+/// Decode an IPv4 or IPv6 packet.
+///
+/// # Errors
+/// [`Skip`]: `Truncated`, `Malformed`, `TooDeep`, `NonIp`.
+pub fn ip(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
+    match bytes.first().map(|first| first >> 4) {
+        Some(4) => v4(bytes),
+        Some(6) => v6(bytes, headers),
+        Some(_) => Err(Skip::NonIp),
+        None => Err(Skip::Truncated),
+    }
+}
+
+fn v4(bytes: &[u8]) -> Result<Ip<'_>, Skip> {
+    let header_len = usize::from(bytes.first().ok_or(Skip::Truncated)? & 0x0F) * 4;
+    if header_len < 20 {
+        return Err(Skip::Malformed);
+    }
+    let header = bytes.get(..header_len).ok_or(Skip::Truncated)?;
+    let mut total_len = usize::from(be16(header, 2).ok_or(Skip::Truncated)?);
+    if total_len == 0 {
+        total_len = bytes.len(); // segmentation offload: the kernel had not filled it in yet
+    }
+    if total_len < header_len {
+        return Err(Skip::Malformed);
+    }
+    let payload = bytes.get(header_len..total_len.min(bytes.len())).ok_or(Skip::Truncated)?;
+    let flags = be16(header, 6).ok_or(Skip::Truncated)?;
+    let offset = u32::from(flags & 0x1FFF) * 8;
+    let more = flags & 0x2000 != 0;
+    let source = array::<4>(header, 12).ok_or(Skip::Truncated)?;
+    let destination = array::<4>(header, 16).ok_or(Skip::Truncated)?;
+    Ok(Ip {
+        source: Address::v4(source),
+        destination: Address::v4(destination),
+        protocol: *header.get(9).ok_or(Skip::Truncated)?,
+        payload,
+        payload_len: total_len - header_len,
+        total_len,
+        maybe_fragment: (more || offset > 0).then_some(Fragment {
+            identification: u32::from(be16(header, 4).ok_or(Skip::Truncated)?),
+            offset,
+            more,
+        }),
+        bad_checksum: sum(header, 0) != 0xFFFF,
+        header_len,
+    })
+}
+
+fn v6(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION: u8 = 60;
+    const MOBILITY: u8 = 135;
+    const HIP: u8 = 139;
+    const SHIM6: u8 = 140;
+    let header = bytes.get(..40).ok_or(Skip::Truncated)?;
+    let source = Address(array::<16>(header, 8).ok_or(Skip::Truncated)?);
+    let mut destination = Address(array::<16>(header, 24).ok_or(Skip::Truncated)?);
+    let mut claimed = usize::from(be16(header, 4).ok_or(Skip::Truncated)?);
+    let mut protocol = *header.get(6).ok_or(Skip::Truncated)?;
+    let mut offset = 40_usize;
+    let mut maybe_fragment = None;
+    let jumbo = claimed == 0;
+    for _ in 0..headers {
+        match protocol {
+            HOP_BY_HOP | DESTINATION | ROUTING | MOBILITY | HIP | SHIM6 => {
+                if protocol == MOBILITY && bytes.get(offset) == Some(&59) {
+                    break; // mobility messages carry no payload: they are the payload
+                }
+                let length = (usize::from(*bytes.get(offset.saturating_add(1)).ok_or(Skip::Truncated)?) + 1) * 8;
+                let extension = bytes.get(offset..).and_then(|rest| rest.get(..length)).ok_or(Skip::Truncated)?;
+                if protocol == HOP_BY_HOP && jumbo {
+                    claimed = jumbo_length(extension).unwrap_or(0);
+                }
+                if protocol == ROUTING {
+                    destination = routed(extension, destination);
+                }
+                protocol = *extension.first().ok_or(Skip::Truncated)?;
+                offset += length;
+            }
+            AUTHENTICATION => {
+                let length = (usize::from(*bytes.get(offset.saturating_add(1)).ok_or(Skip::Truncated)?) + 2) * 4;
+                protocol = *bytes.get(offset).ok_or(Skip::Truncated)?;
+                offset += length;
+                if offset > bytes.len() {
+                    return Err(Skip::Truncated);
+                }
+            }
+            FRAGMENT => {
+                let fragment = bytes.get(offset..).and_then(|rest| rest.get(..8)).ok_or(Skip::Truncated)?;
+                let place = be16(fragment, 2).ok_or(Skip::Truncated)?;
+                let (start, more) = (u32::from(place & 0xFFF8), place & 1 != 0);
+                protocol = *fragment.first().ok_or(Skip::Truncated)?;
+                offset += 8;
+                if start > 0 || more {
+                    let identification = be32(fragment, 4).ok_or(Skip::Truncated)?;
+                    maybe_fragment = Some(Fragment { identification, offset: start, more });
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    if matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION) && maybe_fragment.is_none() {
+        return Err(Skip::TooDeep);
+    }
+    // A length of zero without a jumbo option: segmentation offload.
+    let total_len = if claimed == 0 { bytes.len() } else { claimed.saturating_add(40) };
+    if total_len < offset {
+        return Err(Skip::Malformed);
+    }
+    let payload = bytes.get(offset..total_len.min(bytes.len())).ok_or(Skip::Truncated)?;
+    Ok(Ip {
+        source,
+        destination,
+        protocol,
+        payload,
+        payload_len: total_len - offset,
+        total_len,
+        maybe_fragment,
+        bad_checksum: false,
+        header_len: offset,
+    })
+}
+
+/// RFC 2675: the jumbo payload option among hop-by-hop options.
+fn jumbo_length(extension: &[u8]) -> Option<usize> {
+    let mut options = extension.get(2..)?;
+    loop {
+        match options {
+            [0, rest @ ..] => options = rest,
+            [0xC2, 4, rest @ ..] => return be32(rest, 0).map(|length| length as usize),
+            [_, length, rest @ ..] => options = rest.get(usize::from(*length)..)?,
+            _ => return None,
+        }
+    }
+}
+
+/// The final destination that a type 0 or type 2 routing header names, while segments are left.
+fn routed(extension: &[u8], destination: Address) -> Address {
+    match extension {
+        [_, _, 0 | 2, left, ..] if *left > 0 => {
+            let last = extension.len().saturating_sub(16);
+            if last < 8 { destination } else { array::<16>(extension, last).map_or(destination, Address) }
+        }
+        _ => destination,
+    }
+}
+
+/// The one's complement sum of 16-bit words over `bytes`, added to `start` (RFC 1071).
+#[must_use]
+pub fn sum(bytes: &[u8], start: u32) -> u16 {
+    let mut total = u64::from(start);
+    let (chunks, rest) = bytes.as_chunks::<4>();
+    for chunk in chunks {
+        total = total.wrapping_add(u64::from(u32::from_be_bytes(*chunk)));
+    }
+    let mut tail = [0_u8; 4];
+    for (place, byte) in tail.iter_mut().zip(rest) {
+        *place = *byte;
+    }
+    total = total.wrapping_add(u64::from(u32::from_be_bytes(tail)));
+    while total > 0xFFFF {
+        total = (total & 0xFFFF) + (total >> 16);
+    }
+    // Fits: the loop has just made it so.
+    u16::try_from(total).unwrap_or(u16::MAX)
+}
+
+/// Whether the checksum of a TCP, UDP or ICMPv6 payload is right, pseudo header included.
+#[must_use]
+pub fn transport_checksum_ok(source: Address, destination: Address, protocol: u8, payload: &[u8]) -> bool {
+    let mut start = 0_u32;
+    let parts: [&[u8]; 2] = match (&source.0, &destination.0) {
+        ([_, _, _, _, _, _, _, _, _, _, _, _, from @ ..], [_, _, _, _, _, _, _, _, _, _, _, _, to @ ..])
+            if source.maybe_v4().is_some() =>
+        {
+            [from, to]
+        }
+        (from, to) => [from, to],
+    };
+    for part in parts {
+        start = start.wrapping_add(u32::from(sum(part, 0)));
+    }
+    start = start.wrapping_add(u32::from(protocol));
+    let length = payload.len();
+    start = start.wrapping_add(u32::try_from(length >> 16).unwrap_or(0)).wrapping_add((length & 0xFFFF) as u32);
+    sum(payload, start) == 0xFFFF
+}

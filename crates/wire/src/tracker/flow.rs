@@ -1,0 +1,529 @@
+//! One flow of the table: its key, its place in the time-out lists, and how packets change it.
+use crate::event::{Direction, Endpoint, Flow, FlowSummary, Sink};
+use crate::limits::Limits;
+use crate::tracker::history::History;
+use crate::tracker::tcp::{self, ACK, EndState, FIN, Half, Placed, RST, SYN, Segment};
+
+/// Direction-less key of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The smaller endpoint.
+    pub low: Endpoint,
+    /// The larger one.
+    pub high: Endpoint,
+    /// IP protocol.
+    pub protocol: u8,
+}
+
+impl Key {
+    /// The key of a packet from `source` to `destination`.
+    #[must_use]
+    pub fn new(source: Endpoint, destination: Endpoint, protocol: u8) -> Self {
+        if source <= destination {
+            Self { low: source, high: destination, protocol }
+        } else {
+            Self { low: destination, high: source, protocol }
+        }
+    }
+}
+
+/// Which time-out holds for a flow: also the order in which flows are given up when the table is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// TCP, both sides closed or one reset.
+    TcpClosed = 0,
+    /// TCP, handshake not complete.
+    TcpAttempt = 1,
+    /// ICMP and other protocols without ports.
+    Other = 2,
+    /// UDP.
+    Udp = 3,
+    /// TCP, established.
+    TcpIdle = 4,
+}
+
+/// All classes, the one to give up first in front.
+pub const CLASSES: [Class; 5] = [Class::TcpClosed, Class::TcpAttempt, Class::Other, Class::Udp, Class::TcpIdle];
+
+impl Class {
+    /// Idle time after which a flow of this class ends, ns.
+    #[must_use]
+    pub const fn idle_ns(self, limits: &Limits) -> u64 {
+        match self {
+            Self::TcpClosed => limits.tcp_close_ns,
+            Self::TcpAttempt => limits.tcp_attempt_ns,
+            Self::Other => limits.icmp_idle_ns,
+            Self::Udp => limits.udp_idle_ns,
+            Self::TcpIdle => limits.tcp_idle_ns,
+        }
+    }
+}
+
+/// TCP state of a flow, both directions.
+#[derive(Default)]
+pub struct Tcp {
+    /// Originator's and responder's half.
+    pub halves: [Half; 2],
+    syn_ns: Option<u64>,
+    syn_ack_ns: Option<u64>,
+}
+
+/// A flow and its neighbours in the list of its class.
+pub struct Entry {
+    /// What sinks see.
+    pub flow: Flow,
+    /// Its key.
+    pub key: Key,
+    /// Time-out class.
+    pub class: Class,
+    /// Older neighbour (slot), or none.
+    pub maybe_older: u32,
+    /// Newer neighbour (slot), or none.
+    pub maybe_newer: u32,
+    /// Given up by a fault: nothing more is delivered.
+    pub condemned: bool,
+    /// TCP state.
+    pub tcp: Option<Box<Tcp>>,
+    /// History letters.
+    pub history: History,
+    /// Counts so far.
+    pub summary: FlowSummary,
+}
+
+/// Changes that reassembly made to the table-wide account of held bytes.
+pub type HeldDelta = i64;
+
+impl Entry {
+    /// The direction of a packet from `source`.
+    #[must_use]
+    pub fn direction(&self, source: Endpoint) -> Direction {
+        if source == self.flow.orig { Direction::Orig } else { Direction::Resp }
+    }
+
+    /// Count a packet.
+    pub fn count(&mut self, direction: Direction, ip_len: usize, ts_ns: u64) {
+        if let Some(packets) = self.summary.packets.get_mut(direction.index()) {
+            *packets = packets.saturating_add(1);
+        }
+        if let Some(bytes) = self.summary.ip_bytes.get_mut(direction.index()) {
+            *bytes = bytes.saturating_add(ip_len as u64);
+        }
+        self.summary.last_ts_ns = self.summary.last_ts_ns.max(ts_ns);
+    }
+
+    /// Take a datagram of UDP or another protocol without a stream.
+    pub fn datagram(
+        &mut self,
+        direction: Direction,
+        payload: &[u8],
+        wire_len: usize,
+        ts_ns: u64,
+        sink: &mut impl Sink,
+    ) {
+        if let Some(bytes) = self.summary.payload_bytes.get_mut(direction.index()) {
+            *bytes = bytes.saturating_add(wire_len as u64);
+        }
+        self.history.note(direction, b'D');
+        if !self.condemned {
+            sink.datagram(&self.flow, direction, payload, wire_len, ts_ns);
+        }
+    }
+
+    /// Take a TCP segment whose checksum is right. Returns how the account of held bytes changed.
+    pub fn segment(
+        &mut self,
+        direction: Direction,
+        segment: &Segment<'_>,
+        ts_ns: u64,
+        limits: &Limits,
+        sink: &mut impl Sink,
+    ) -> HeldDelta {
+        let Some(mut tcp) = self.tcp.take() else { return 0 };
+        let before = held(&tcp);
+        self.note_flags(&tcp, direction, segment);
+        self.handshake(&mut tcp, direction, segment, ts_ns);
+        self.data(&mut tcp, direction, segment, ts_ns, limits, sink);
+        self.acknowledge(&mut tcp, direction, segment, ts_ns, limits, sink);
+        self.finish_directions(&mut tcp, direction, segment, ts_ns, sink);
+        self.class = class_of(&tcp);
+        let after = held(&tcp);
+        self.tcp = Some(tcp);
+        after.saturating_sub(before)
+    }
+
+    fn note_flags(&mut self, tcp: &Tcp, direction: Direction, segment: &Segment<'_>) {
+        let flags = segment.flags;
+        if flags & SYN != 0 && flags & (FIN | RST) != 0 {
+            self.history.note(direction, if flags & RST != 0 { b'I' } else { b'Q' });
+        }
+        if flags & SYN != 0 {
+            self.history.note(direction, if flags & ACK != 0 { b'H' } else { b'S' });
+        }
+        if segment.payload_len > 0 && flags & RST == 0 {
+            let half = half(tcp, direction);
+            let offset = half.offset_of(data_seq(segment));
+            let end = offset.saturating_add(i64::try_from(segment.payload_len).unwrap_or(i64::MAX));
+            if half.is_started()
+                && half.seen
+                && end <= i64::try_from(half.highest).unwrap_or(i64::MAX)
+                && half.highest > 0
+            {
+                self.history.note(direction, b'T');
+                if let Some(count) = self.summary.retransmissions.get_mut(direction.index()) {
+                    *count = count.saturating_add(1);
+                }
+            } else {
+                self.history.note(direction, b'D');
+            }
+        } else if flags & ACK != 0 && flags & (SYN | FIN | RST) == 0 {
+            self.history.note(direction, b'A');
+        }
+        if flags & FIN != 0 && flags & SYN == 0 {
+            self.history.note(direction, b'F');
+        }
+        if flags & RST != 0 {
+            self.history.note(direction, b'R');
+        }
+        if segment.window == 0 && flags & (RST | FIN | SYN) == 0 {
+            self.history.note(direction, b'W');
+        }
+    }
+
+    fn handshake(&mut self, tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, ts_ns: u64) {
+        let flags = segment.flags;
+        let (own, peer) = halves(tcp, direction);
+        if flags & SYN != 0 {
+            own.start(segment.seq.wrapping_add(1));
+            if flags & ACK != 0 {
+                peer.start(segment.ack);
+            }
+            if let (Some(place), Some(mss)) = (self.summary.mss.get_mut(direction.index()), segment.maybe_mss) {
+                place.get_or_insert(mss);
+            }
+        } else if !own.is_started() {
+            // Mid-stream: the first packet seen starts the stream; a keep-alive's byte before it is none of it.
+            own.start(segment.seq);
+        }
+        if flags & ACK != 0 && !peer.is_started() && flags & RST == 0 {
+            peer.start(segment.ack);
+        }
+        own.seen = true;
+        match own.state {
+            EndState::Inactive => {
+                if flags & RST != 0 {
+                    own.state = EndState::Reset;
+                } else if flags & SYN != 0 {
+                    if flags & ACK != 0 {
+                        if peer.state == EndState::SynSent {
+                            own.state = EndState::Established;
+                            peer.state = EndState::Established;
+                        } else {
+                            own.state = EndState::SynAckSent;
+                        }
+                    } else {
+                        own.state = EndState::SynSent;
+                    }
+                } else if flags & FIN != 0 {
+                    own.state = EndState::Closed;
+                } else {
+                    own.state = EndState::Partial;
+                    if peer.state == EndState::SynAckSent {
+                        own.state = EndState::Established;
+                        peer.state = EndState::Established;
+                    }
+                }
+            }
+            EndState::SynSent | EndState::SynAckSent => {
+                if flags & RST != 0 {
+                    own.state = EndState::Reset;
+                } else if flags & FIN != 0 {
+                    own.state = EndState::Closed;
+                } else if flags & SYN != 0 && flags & ACK != 0 {
+                    own.state = EndState::Established;
+                    if peer.state == EndState::SynSent {
+                        peer.state = EndState::Established;
+                    }
+                } else if flags & ACK != 0 && peer.state != EndState::Inactive {
+                    own.state = EndState::Established;
+                }
+            }
+            EndState::Partial | EndState::Established | EndState::Closed => {
+                if flags & RST != 0 {
+                    own.state = EndState::Reset;
+                } else if flags & FIN != 0 && flags & SYN == 0 {
+                    own.state = EndState::Closed;
+                }
+            }
+            EndState::Reset => {}
+        }
+        match (flags & SYN != 0, flags & ACK != 0) {
+            (true, false) => tcp.syn_ns = tcp.syn_ns.or(Some(ts_ns)),
+            (true, true) => tcp.syn_ack_ns = tcp.syn_ack_ns.or(Some(ts_ns)),
+            (false, true) => {
+                if let (Some(syn), Some(_)) = (tcp.syn_ns, tcp.syn_ack_ns)
+                    && direction == Direction::Orig
+                    && self.summary.maybe_handshake_rtt_ns.is_none()
+                {
+                    self.summary.maybe_handshake_rtt_ns = Some(ts_ns.saturating_sub(syn));
+                }
+            }
+            (false, false) => {}
+        }
+    }
+
+    fn data(
+        &mut self,
+        tcp: &mut Tcp,
+        direction: Direction,
+        segment: &Segment<'_>,
+        ts_ns: u64,
+        limits: &Limits,
+        sink: &mut impl Sink,
+    ) {
+        let (own, peer) = halves(tcp, direction);
+        let offset = own.offset_of(data_seq(segment));
+        if segment.flags & RST == 0 {
+            let end = offset.saturating_add(i64::try_from(segment.payload_len).unwrap_or(i64::MAX));
+            if let Ok(end) = u64::try_from(end) {
+                own.highest = own.highest.max(end);
+                if segment.flags & FIN != 0 && own.maybe_fin.is_none() {
+                    own.maybe_fin = Some(end);
+                }
+            }
+        }
+        if segment.flags & RST != 0 || own.ended {
+            return; // what a reset carries is its reason, not the stream (RFC 9293 section 3.5.3)
+        }
+        // A window's worth beyond what is expected is the most that can be meant; further out it is nonsense or an attack.
+        let next = i64::try_from(own.next).unwrap_or(i64::MAX);
+        if offset > next.saturating_add(1 << 30) {
+            return;
+        }
+        let payload = segment.payload;
+        match own.place(offset, payload.len()) {
+            Placed::Empty | Placed::Old => {}
+            Placed::InOrder { skip } => {
+                self.deliver(own, direction, payload.get(skip..).unwrap_or(&[]), ts_ns, sink);
+                self.drain(own, direction, ts_ns, sink);
+            }
+            Placed::Held => {
+                if let Ok(at) = u64::try_from(offset) {
+                    if let Some(count) = self.summary.out_of_order.get_mut(direction.index()) {
+                        *count = count.saturating_add(1);
+                    }
+                    if own.hold(at, payload, ts_ns) {
+                        self.summary.inconsistencies = self.summary.inconsistencies.saturating_add(1);
+                    }
+                }
+            }
+        }
+        // The snaplen cut this segment: the bytes behind the cut are a hole that nothing will fill.
+        if payload.len() < segment.payload_len
+            && own.next == u64::try_from(offset).unwrap_or(0).saturating_add(payload.len() as u64)
+        {
+            let cut = segment.payload_len.saturating_sub(payload.len()) as u64;
+            self.gap(own, direction, cut, ts_ns, sink);
+            self.drain(own, direction, ts_ns, sink);
+        }
+        if own.has_hole() && own.gives_up(peer.seen, ts_ns, limits) {
+            self.give_up_hole(own, direction, ts_ns, sink);
+        }
+    }
+
+    /// The acknowledgement speaks of the other direction.
+    fn acknowledge(
+        &mut self,
+        tcp: &mut Tcp,
+        direction: Direction,
+        segment: &Segment<'_>,
+        ts_ns: u64,
+        limits: &Limits,
+        sink: &mut impl Sink,
+    ) {
+        if segment.flags & ACK == 0 || segment.flags & RST != 0 {
+            return;
+        }
+        let (own, peer) = halves(tcp, direction);
+        if !peer.is_started() {
+            return;
+        }
+        let acked = peer.offset_of(segment.ack);
+        if let Ok(acked) = u64::try_from(acked)
+            && acked <= peer.next.saturating_add(1 << 30)
+        {
+            peer.acked = peer.acked.max(acked);
+        }
+        if peer.has_hole() && peer.gives_up(own.seen, ts_ns, limits) {
+            self.give_up_hole(peer, direction.other(), ts_ns, sink);
+        }
+    }
+
+    fn finish_directions(
+        &mut self,
+        tcp: &mut Tcp,
+        direction: Direction,
+        segment: &Segment<'_>,
+        ts_ns: u64,
+        sink: &mut impl Sink,
+    ) {
+        if segment.flags & RST != 0 {
+            for side in [direction, direction.other()] {
+                let (own, _) = halves(tcp, side);
+                self.flush(own, side, ts_ns, sink);
+            }
+            return;
+        }
+        for side in [Direction::Orig, Direction::Resp] {
+            let (own, _) = halves(tcp, side);
+            if own.maybe_fin.is_some_and(|fin| own.next >= fin) {
+                self.end_direction(own, side, ts_ns, sink);
+            }
+        }
+    }
+
+    fn deliver(&mut self, own: &mut Half, direction: Direction, bytes: &[u8], ts_ns: u64, sink: &mut impl Sink) {
+        own.next = own.next.saturating_add(bytes.len() as u64);
+        if !self.condemned && !bytes.is_empty() {
+            sink.chunk(&self.flow, direction, bytes, ts_ns);
+        }
+    }
+
+    fn drain(&mut self, own: &mut Half, direction: Direction, ts_ns: u64, sink: &mut impl Sink) {
+        while let Some((skip, piece)) = own.take_ready() {
+            self.deliver(own, direction, piece.get(skip..).unwrap_or(&[]), ts_ns, sink);
+        }
+    }
+
+    fn gap(&mut self, own: &mut Half, direction: Direction, length: u64, ts_ns: u64, sink: &mut impl Sink) {
+        own.jump(length, ts_ns);
+        self.history.note(direction, b'G');
+        self.summary.missed_bytes = self.summary.missed_bytes.saturating_add(length);
+        if !self.condemned {
+            sink.gap(&self.flow, direction, length, ts_ns);
+        }
+    }
+
+    fn give_up_hole(&mut self, own: &mut Half, direction: Direction, ts_ns: u64, sink: &mut impl Sink) {
+        if let Some(length) = own.hole() {
+            self.gap(own, direction, length, ts_ns, sink);
+        }
+        self.drain(own, direction, ts_ns, sink);
+    }
+
+    /// Deliver everything that is held, with the holes as gaps, and end the direction.
+    fn flush(&mut self, own: &mut Half, direction: Direction, ts_ns: u64, sink: &mut impl Sink) {
+        while own.has_hole() {
+            self.give_up_hole(own, direction, ts_ns, sink);
+        }
+        // Acknowledged, so it was sent, and we never saw it (the FIN's own number is no byte).
+        let acked = own.maybe_fin.map_or(own.acked, |fin| own.acked.min(fin));
+        let missing = acked.saturating_sub(own.next);
+        if missing > 1 || (missing == 1 && own.maybe_fin.is_some()) {
+            self.gap(own, direction, missing, ts_ns, sink);
+        }
+        self.end_direction(own, direction, ts_ns, sink);
+    }
+
+    fn end_direction(&mut self, own: &mut Half, direction: Direction, ts_ns: u64, sink: &mut impl Sink) {
+        if own.ended {
+            return;
+        }
+        own.ended = true;
+        own.clear();
+        if !self.condemned && own.is_started() {
+            sink.direction_ended(&self.flow, direction, ts_ns);
+        }
+    }
+
+    /// The flow ends: flush both directions and complete the summary. Returns the change of held bytes.
+    pub fn close(&mut self, sink: &mut impl Sink) -> HeldDelta {
+        let ts_ns = self.summary.last_ts_ns;
+        let Some(mut tcp) = self.tcp.take() else {
+            self.summary.conn_state = match (self.flow.protocol, self.summary.packets) {
+                (17, [0, 0]) => "OTH",
+                (17, [_, 0]) => "S0",
+                (17, [0, _]) => "SHR",
+                (17, _) => "SF",
+                _ => "OTH",
+            };
+            if matches!(self.flow.protocol, 1 | 58) {
+                self.summary.history.clear();
+            } else {
+                self.summary.history = self.history.text();
+            }
+            return 0;
+        };
+        let before = held(&tcp);
+        for direction in [Direction::Orig, Direction::Resp] {
+            let (own, _) = halves(&mut tcp, direction);
+            self.flush(own, direction, ts_ns, sink);
+            if let Some(bytes) = self.summary.payload_bytes.get_mut(direction.index()) {
+                *bytes = own.highest;
+            }
+        }
+        let [orig, resp] = &tcp.halves;
+        let payload_seen = orig.highest > 0 || resp.highest > 0;
+        self.summary.conn_state = tcp::conn_state(orig.state, resp.state, payload_seen);
+        self.summary.history = self.history.text();
+        -before
+    }
+
+    /// Whether a SYN means a new flow on the same ports.
+    #[must_use]
+    pub fn is_reused_by(&self, direction: Direction, segment: &Segment<'_>, ts_ns: u64, limits: &Limits) -> bool {
+        if segment.flags & (SYN | ACK | RST | FIN) != SYN {
+            return false;
+        }
+        let Some(tcp) = &self.tcp else { return false };
+        let own = half(tcp, direction);
+        if own.is_started() && own.base() == segment.seq.wrapping_add(1) {
+            return false; // the same SYN again
+        }
+        let [orig, resp] = &tcp.halves;
+        let over = |state: EndState| matches!(state, EndState::Closed | EndState::Reset);
+        over(orig.state)
+            || over(resp.state)
+            || ts_ns.saturating_sub(self.summary.last_ts_ns) > limits.tcp_attempt_ns
+            || (own.seen && own.state == EndState::SynSent && !half(tcp, direction.other()).seen)
+    }
+}
+
+fn held(tcp: &Tcp) -> i64 {
+    let [one, other] = &tcp.halves;
+    i64::try_from(one.held_bytes().saturating_add(other.held_bytes())).unwrap_or(i64::MAX)
+}
+
+fn half(tcp: &Tcp, direction: Direction) -> &Half {
+    let [orig, resp] = &tcp.halves;
+    match direction {
+        Direction::Orig => orig,
+        Direction::Resp => resp,
+    }
+}
+
+fn halves(tcp: &mut Tcp, direction: Direction) -> (&mut Half, &mut Half) {
+    let [orig, resp] = &mut tcp.halves;
+    match direction {
+        Direction::Orig => (orig, resp),
+        Direction::Resp => (resp, orig),
+    }
+}
+
+/// Sequence number of a segment's first payload byte: a SYN occupies a number of its own.
+const fn data_seq(segment: &Segment<'_>) -> u32 {
+    if segment.flags & SYN == 0 { segment.seq } else { segment.seq.wrapping_add(1) }
+}
+
+fn class_of(tcp: &Tcp) -> Class {
+    let [orig, resp] = &tcp.halves;
+    let over = |half: &Half| matches!(half.state, EndState::Closed | EndState::Reset);
+    if (over(orig) && over(resp)) || orig.state == EndState::Reset || resp.state == EndState::Reset {
+        Class::TcpClosed
+    } else if matches!(orig.state, EndState::SynSent | EndState::SynAckSent | EndState::Inactive)
+        || matches!(resp.state, EndState::SynSent | EndState::SynAckSent)
+    {
+        Class::TcpAttempt
+    } else {
+        Class::TcpIdle
+    }
+}

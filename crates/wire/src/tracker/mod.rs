@@ -1,0 +1,729 @@
+//! Packets to flows: who talks to whom, in which order the bytes belong, and when it is over.
+//!
+//! Rules of this file:
+//! 1. Every packet that is fed is counted in exactly one field of [`Counters`] but `received`.
+//! 2. Time is the packets' own; it never goes backwards here, whatever the packets say.
+//! 3. `current_uid` names the flow in hand, so that a fault in a sink can be pinned to it.
+pub mod flow;
+pub mod history;
+pub mod table;
+pub mod tcp;
+
+use crate::bytes::be16;
+use crate::event::{Direction, Endpoint, Flow, FlowSummary, Outcome, Sink};
+use crate::flowhash::Seed;
+use crate::fragments::{FragmentCounters, Fragments, Progress};
+use crate::ip::{self, Ip};
+use crate::limits::Limits;
+use crate::link::{self, Skip};
+use crate::packet::Packet;
+use crate::tunnel::{self, Inner};
+use flow::{CLASSES, Class, Entry, Key};
+use history::History;
+use table::{NONE, Table};
+use tcp::{ACK, SYN};
+
+/// What to do with transport checksums.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checksums {
+    /// A packet with a wrong one is counted and not delivered, as a host would not. (Not checked where the sender's kernel had left it
+    /// to the card, or the packet was cut.)
+    Verify,
+    /// Never looked at: for captures taken on a sender with offloading.
+    Ignore,
+}
+
+/// Packets by what became of them, and other counts. `received` is the sum of the fields up to `unknown_link`.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets fed.
+    pub received: u64,
+    /// TCP segments.
+    pub tcp: u64,
+    /// UDP datagrams.
+    pub udp: u64,
+    /// ICMP and ICMPv6.
+    pub icmp: u64,
+    /// IP with another protocol.
+    pub other_ip: u64,
+    /// IP fragments that wait for the rest, or were given up.
+    pub fragments: u64,
+    /// ARP.
+    pub arp: u64,
+    /// Not IP.
+    pub non_ip: u64,
+    /// A header cut short.
+    pub truncated: u64,
+    /// A header that cannot be right.
+    pub malformed: u64,
+    /// Wrong IP or transport checksum.
+    pub bad_checksum: u64,
+    /// More headers or tunnels than the limit.
+    pub too_deep: u64,
+    /// A link type that is not read.
+    pub unknown_link: u64,
+    /// Flows opened.
+    pub flows_opened: u64,
+    /// Flows by outcome.
+    pub flows_completed: u64,
+    /// Flows by outcome.
+    pub flows_timed_out: u64,
+    /// Flows by outcome.
+    pub flows_ended: u64,
+    /// Flows by outcome.
+    pub flows_evicted: u64,
+    /// Flows by outcome.
+    pub flows_erroneous: u64,
+    /// Stream bytes that were never captured.
+    pub missed_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Became {
+    Tcp,
+    Udp,
+    Icmp,
+    OtherIp,
+    Fragment,
+    BadChecksum,
+    Skipped(Skip),
+}
+
+/// All flows of a lane.
+pub struct Tracker {
+    limits: Limits,
+    lane: u16,
+    checksums: Checksums,
+    table: Table,
+    fragments: Fragments,
+    counters: Counters,
+    next_uid: u64,
+    now_ns: u64,
+    held: i64,
+    maybe_current: Option<u64>,
+}
+
+impl Tracker {
+    /// No flows yet.
+    #[must_use]
+    pub fn new(limits: Limits, lane: u16, seed: [u8; 16], checksums: Checksums) -> Self {
+        let seed = Seed::new(seed);
+        Self {
+            limits,
+            lane,
+            checksums,
+            table: Table::new(seed),
+            fragments: Fragments::new(limits, seed),
+            counters: Counters::default(),
+            next_uid: 0,
+            now_ns: 0,
+            held: 0,
+            maybe_current: None,
+        }
+    }
+
+    /// The flow in hand while a sink is being called.
+    #[must_use]
+    pub const fn current_uid(&self) -> Option<u64> {
+        self.maybe_current
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Counts of IP reassembly.
+    #[must_use]
+    pub const fn fragment_counters(&self) -> FragmentCounters {
+        self.fragments.counters
+    }
+
+    /// Living flows.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Bytes held for reassembly.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        u64::try_from(self.held).unwrap_or(0).saturating_add(self.fragments.held())
+    }
+
+    /// Packet time so far.
+    #[must_use]
+    pub const fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// A fault hit this flow: nothing more of it is delivered, it ends [`Outcome::Erroneous`].
+    pub fn condemn(&mut self, uid: u64) {
+        if let Some(entry) = self.table.entries_mut().find(|entry| entry.flow.uid == uid) {
+            entry.condemned = true;
+        }
+    }
+
+    /// After a panic in a sink was caught: the flow in hand is condemned and what is half done is forgotten.
+    /// Returns the flow.
+    pub fn recover_after_panic(&mut self) -> Option<u64> {
+        let uid = self.maybe_current.take()?;
+        self.condemn(uid);
+        Some(uid)
+    }
+
+    /// Count a packet that never reached [`Tracker::feed`] or whose handling was cut off by a panic.
+    pub fn count_lost(&mut self) {
+        let sum = self.counters.by_fate();
+        if sum < self.counters.received {
+            self.counters.malformed =
+                self.counters.malformed.saturating_add(self.counters.received.saturating_sub(sum));
+        }
+    }
+
+    /// Take a packet.
+    pub fn feed(&mut self, packet: &Packet<'_>, sink: &mut impl Sink) {
+        self.counters.received = self.counters.received.saturating_add(1);
+        if packet.ts_ns > self.now_ns {
+            self.now_ns = packet.ts_ns;
+            self.expire_due(sink);
+        }
+        let became = match link::link(packet, self.limits.headers) {
+            Ok(link) => match ip::ip(link.ip, self.limits.headers) {
+                Ok(ip) => self.network(&ip, link.vlan, packet, 0, None, sink),
+                Err(skip) => Became::Skipped(skip),
+            },
+            Err(skip) => Became::Skipped(skip),
+        };
+        let counter = match became {
+            Became::Tcp => &mut self.counters.tcp,
+            Became::Udp => &mut self.counters.udp,
+            Became::Icmp => &mut self.counters.icmp,
+            Became::OtherIp => &mut self.counters.other_ip,
+            Became::Fragment => &mut self.counters.fragments,
+            Became::BadChecksum => &mut self.counters.bad_checksum,
+            Became::Skipped(Skip::Arp) => &mut self.counters.arp,
+            Became::Skipped(Skip::NonIp) => &mut self.counters.non_ip,
+            Became::Skipped(Skip::Truncated) => &mut self.counters.truncated,
+            Became::Skipped(Skip::Malformed) => &mut self.counters.malformed,
+            Became::Skipped(Skip::TooDeep) => &mut self.counters.too_deep,
+            Became::Skipped(Skip::UnknownLink) => &mut self.counters.unknown_link,
+        };
+        *counter = counter.saturating_add(1);
+        self.maybe_current = None;
+    }
+
+    /// Let time pass: timers fire.
+    pub fn expire(&mut self, now_ns: u64, sink: &mut impl Sink) {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.expire_due(sink);
+        self.fragments.expire(self.now_ns);
+        self.maybe_current = None;
+    }
+
+    /// The trace has ended: every flow ends.
+    pub fn finish(&mut self, sink: &mut impl Sink) {
+        for class in CLASSES {
+            while let Some(slot) = self.table.oldest(class) {
+                let outcome = if class == Class::TcpClosed { Outcome::Completed } else { Outcome::Ended };
+                self.close(slot, class, outcome, sink);
+            }
+        }
+        self.maybe_current = None;
+    }
+
+    fn expire_due(&mut self, sink: &mut impl Sink) {
+        for class in CLASSES {
+            let idle = class.idle_ns(&self.limits);
+            while let Some(slot) = self.table.oldest(class) {
+                let Some(last) = self.table.entry_mut(slot).map(|entry| entry.summary.last_ts_ns) else { break };
+                if last.saturating_add(idle) > self.now_ns {
+                    break;
+                }
+                let outcome = match class {
+                    Class::TcpClosed | Class::Udp | Class::Other => Outcome::Completed,
+                    Class::TcpAttempt | Class::TcpIdle => Outcome::TimedOut,
+                };
+                self.close(slot, class, outcome, sink);
+            }
+        }
+    }
+
+    fn close(&mut self, slot: u32, class: Class, outcome: Outcome, sink: &mut impl Sink) {
+        let Some(mut entry) = self.table.remove(slot, class) else { return };
+        self.maybe_current = Some(entry.flow.uid);
+        self.held = self.held.saturating_add(entry.close(sink));
+        self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(entry.summary.missed_bytes);
+        let outcome = if entry.condemned { Outcome::Erroneous } else { outcome };
+        let counter = match outcome {
+            Outcome::Completed => &mut self.counters.flows_completed,
+            Outcome::TimedOut => &mut self.counters.flows_timed_out,
+            Outcome::Ended => &mut self.counters.flows_ended,
+            Outcome::Evicted => &mut self.counters.flows_evicted,
+            Outcome::Erroneous => &mut self.counters.flows_erroneous,
+        };
+        *counter = counter.saturating_add(1);
+        sink.flow_closed(&entry.flow, &entry.summary, outcome);
+    }
+
+    fn network(
+        &mut self,
+        ip: &Ip<'_>,
+        vlan: [Option<u16>; 2],
+        packet: &Packet<'_>,
+        depth: u32,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Became {
+        if ip.bad_checksum && self.checksums == Checksums::Verify && !packet.checksum_not_ready {
+            return Became::BadChecksum;
+        }
+        let Some(fragment) = ip.maybe_fragment else {
+            return self.transport(ip, vlan, packet, depth, maybe_outer, sink);
+        };
+        match self.fragments.feed(ip, fragment, packet.ts_ns) {
+            Progress::Waiting => Became::Fragment,
+            Progress::Complete(whole) => {
+                let ip = Ip {
+                    payload: &whole.payload,
+                    payload_len: whole.payload.len(),
+                    total_len: whole.total_len,
+                    protocol: whole.protocol,
+                    maybe_fragment: None,
+                    ..*ip
+                };
+                self.transport(&ip, vlan, packet, depth, maybe_outer, sink)
+            }
+        }
+    }
+
+    fn transport(
+        &mut self,
+        ip: &Ip<'_>,
+        vlan: [Option<u16>; 2],
+        packet: &Packet<'_>,
+        depth: u32,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Became {
+        match ip.protocol {
+            6 => self.tcp(ip, vlan, packet, maybe_outer, sink),
+            17 => self.udp(ip, vlan, packet, depth, maybe_outer, sink),
+            1 | 58 => self.icmp(ip, vlan, packet, maybe_outer, sink),
+            4 | 41 | 47 => match tunnel::of_protocol(ip.protocol, ip.payload) {
+                Some(inner) => self.tunnel(&inner, packet, depth, maybe_outer, sink),
+                None => self.other(ip, vlan, packet, maybe_outer, sink),
+            },
+            _ => self.other(ip, vlan, packet, maybe_outer, sink),
+        }
+    }
+
+    fn tunnel(
+        &mut self,
+        inner: &Inner<'_>,
+        packet: &Packet<'_>,
+        depth: u32,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Became {
+        if depth >= self.limits.tunnels {
+            return Became::Skipped(Skip::TooDeep);
+        }
+        let found = match inner {
+            Inner::Ip(bytes) => Ok(link::Link { ip: bytes, vlan: [None, None] }),
+            Inner::Ethernet(bytes) => link::ethernet(bytes, self.limits.headers),
+            Inner::Ethertype(kind, bytes) => link::ethertype(*kind, bytes, self.limits.headers),
+            Inner::Ppp(bytes) => link::ppp(bytes, self.limits.headers),
+        };
+        match found.and_then(|link| ip::ip(link.ip, self.limits.headers).map(|ip| (ip, link.vlan))) {
+            Ok((ip, vlan)) => self.network(&ip, vlan, packet, depth.saturating_add(1), maybe_outer, sink),
+            Err(skip) => Became::Skipped(skip),
+        }
+    }
+
+    fn tcp(
+        &mut self,
+        ip: &Ip<'_>,
+        vlan: [Option<u16>; 2],
+        packet: &Packet<'_>,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Became {
+        let Some(segment) = tcp::segment(ip.payload, ip.payload_len) else {
+            return Became::Skipped(if ip.payload.len() < 20 { Skip::Truncated } else { Skip::Malformed });
+        };
+        let source = Endpoint { address: ip.source, port: segment.source_port };
+        let destination = Endpoint { address: ip.destination, port: segment.destination_port };
+        let key = Key::new(source, destination, 6);
+        let bad = self.is_bad(ip, packet);
+        let mut found = self.table.find(&key);
+        if let Some(slot) = found
+            && !bad
+            && let Some(entry) = self.table.entry_mut(slot)
+        {
+            let (direction, class) = (entry.direction(source), entry.class);
+            if entry.is_reused_by(direction, &segment, packet.ts_ns, &self.limits) {
+                self.close(slot, class, Outcome::Completed, sink);
+                found = None;
+            }
+        }
+        let slot = found.unwrap_or_else(|| {
+            // A SYN tells who began; a SYN/ACK that it was the other; without either, a well-known port does.
+            let flip = match segment.flags & (SYN | ACK) {
+                SYN => false,
+                flags if flags == SYN | ACK => true,
+                _ => is_service(segment.source_port) && !is_service(segment.destination_port),
+            };
+            self.open(key, source, destination, flip, Class::TcpAttempt, vlan, packet.ts_ns, maybe_outer, sink)
+        });
+        self.with_entry(
+            slot,
+            source,
+            ip,
+            packet,
+            |entry, direction, tracker_limits, sink| {
+                if bad {
+                    entry.history.note(direction, b'C');
+                    entry.summary.bad_checksums = entry.summary.bad_checksums.saturating_add(1);
+                    return 0;
+                }
+                entry.segment(direction, &segment, packet.ts_ns, tracker_limits, sink)
+            },
+            sink,
+        );
+        if bad { Became::BadChecksum } else { Became::Tcp }
+    }
+
+    fn udp(
+        &mut self,
+        ip: &Ip<'_>,
+        vlan: [Option<u16>; 2],
+        packet: &Packet<'_>,
+        depth: u32,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Became {
+        let (Some(source_port), Some(destination_port), Some(claimed), Some(captured)) =
+            (be16(ip.payload, 0), be16(ip.payload, 2), be16(ip.payload, 4), ip.payload.get(8..))
+        else {
+            return Became::Skipped(Skip::Truncated);
+        };
+        let room = ip.payload_len.saturating_sub(8);
+        // Length 0: a jumbogram (RFC 2675) or offloading; longer than the IP packet: cut or lying; the shorter one is real.
+        let wire_len = if claimed == 0 { room } else { usize::from(claimed).saturating_sub(8).min(room) };
+        let payload = captured.get(..wire_len).unwrap_or(captured);
+        let source = Endpoint { address: ip.source, port: source_port };
+        let destination = Endpoint { address: ip.destination, port: destination_port };
+        let key = Key::new(source, destination, 17);
+        let bad = be16(ip.payload, 6) != Some(0) && self.is_bad(ip, packet);
+        let slot = self.table.find(&key).unwrap_or_else(|| {
+            let flip = is_service(source_port) && !is_service(destination_port);
+            self.open(key, source, destination, flip, Class::Udp, vlan, packet.ts_ns, maybe_outer, sink)
+        });
+        let uid = self.with_entry(
+            slot,
+            source,
+            ip,
+            packet,
+            |entry, direction, _, sink| {
+                if bad {
+                    entry.history.note(direction, b'C');
+                    entry.summary.bad_checksums = entry.summary.bad_checksums.saturating_add(1);
+                } else {
+                    entry.datagram(direction, payload, wire_len, packet.ts_ns, sink);
+                }
+                0
+            },
+            sink,
+        );
+        if bad {
+            return Became::BadChecksum;
+        }
+        if let Some(inner) = tunnel::of_udp(source_port, destination_port, payload)
+            && depth < self.limits.tunnels
+        {
+            // What is not a tunnel after all is a UDP datagram all the same: count it as one.
+            return match self.tunnel(&inner, packet, depth, uid, sink) {
+                Became::Skipped(_) => Became::Udp,
+                became => became,
+            };
+        }
+        Became::Udp
+    }
+
+    fn icmp(
+        &mut self,
+        ip: &Ip<'_>,
+        vlan: [Option<u16>; 2],
+        packet: &Packet<'_>,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Became {
+        let (Some(kind), Some(code)) = (ip.payload.first().copied(), ip.payload.get(1).copied()) else {
+            return Became::Skipped(Skip::Truncated);
+        };
+        let whole = ip.payload.len() == ip.payload_len;
+        if self.checksums == Checksums::Verify && !packet.checksum_not_ready && whole {
+            let good = if ip.protocol == 58 {
+                ip::transport_checksum_ok(ip.source, ip.destination, 58, ip.payload)
+            } else {
+                ip::sum(ip.payload, 0) == 0xFFFF
+            };
+            if !good {
+                return Became::BadChecksum;
+            }
+        }
+        // Zeek's ports: type and the type that answers it; for one-way messages type and code.
+        let (own, other) = counterpart(ip.protocol, kind)
+            .map_or((u16::from(kind), u16::from(code)), |answer| (u16::from(kind), u16::from(answer)));
+        let source = Endpoint { address: ip.source, port: own };
+        let destination = Endpoint { address: ip.destination, port: other };
+        let key = Key::new(source, destination, ip.protocol);
+        let slot = self.table.find(&key).unwrap_or_else(|| {
+            self.open(key, source, destination, false, Class::Other, vlan, packet.ts_ns, maybe_outer, sink)
+        });
+        let payload = ip.payload.get(8..).unwrap_or(&[]);
+        let wire_len = ip.payload_len.saturating_sub(8);
+        self.with_entry(
+            slot,
+            source,
+            ip,
+            packet,
+            |entry, direction, _, sink| {
+                entry.datagram(direction, payload, wire_len, packet.ts_ns, sink);
+                0
+            },
+            sink,
+        );
+        Became::Icmp
+    }
+
+    fn other(
+        &mut self,
+        ip: &Ip<'_>,
+        vlan: [Option<u16>; 2],
+        packet: &Packet<'_>,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Became {
+        let source = Endpoint { address: ip.source, port: 0 };
+        let destination = Endpoint { address: ip.destination, port: 0 };
+        let key = Key::new(source, destination, ip.protocol);
+        let slot = self.table.find(&key).unwrap_or_else(|| {
+            self.open(key, source, destination, false, Class::Other, vlan, packet.ts_ns, maybe_outer, sink)
+        });
+        self.with_entry(
+            slot,
+            source,
+            ip,
+            packet,
+            |entry, direction, _, sink| {
+                entry.datagram(direction, ip.payload, ip.payload_len, packet.ts_ns, sink);
+                0
+            },
+            sink,
+        );
+        Became::OtherIp
+    }
+
+    fn is_bad(&self, ip: &Ip<'_>, packet: &Packet<'_>) -> bool {
+        self.checksums == Checksums::Verify
+            && !packet.checksum_not_ready
+            && ip.payload.len() == ip.payload_len
+            && !ip::transport_checksum_ok(ip.source, ip.destination, ip.protocol, ip.payload)
+    }
+
+    /// Count the packet for its flow and let `act` handle it; returns the flow's number.
+    fn with_entry<S: Sink>(
+        &mut self,
+        slot: u32,
+        source: Endpoint,
+        ip: &Ip<'_>,
+        packet: &Packet<'_>,
+        act: impl FnOnce(&mut Entry, Direction, &Limits, &mut S) -> flow::HeldDelta,
+        sink: &mut S,
+    ) -> Option<u64> {
+        let limits = self.limits;
+        let entry = self.table.entry_mut(slot)?;
+        let listed_as = entry.class;
+        let uid = entry.flow.uid;
+        self.maybe_current = Some(uid);
+        let direction = entry.direction(source);
+        entry.count(direction, ip.total_len, packet.ts_ns.max(entry.flow.first_ts_ns));
+        let delta = act(entry, direction, &limits, sink);
+        let class = entry.class;
+        self.held = self.held.saturating_add(delta);
+        self.table.touch(slot, listed_as, class);
+        if u64::try_from(self.held).is_ok_and(|held| held > self.limits.reassembly_bytes) {
+            self.close(slot, class, Outcome::Evicted, sink);
+        }
+        Some(uid)
+    }
+
+    #[allow(clippy::too_many_arguments)] // each is one fact of the first packet
+    fn open(
+        &mut self,
+        key: Key,
+        source: Endpoint,
+        destination: Endpoint,
+        flip: bool,
+        class: Class,
+        vlan: [Option<u16>; 2],
+        ts_ns: u64,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> u32 {
+        if self.table.len() >= self.limits.flows as usize
+            && let Some(victim) = self.table.victim()
+            && let Some(listed_as) = self.table.entry_mut(victim).map(|entry| entry.class)
+        {
+            self.close(victim, listed_as, Outcome::Evicted, sink);
+        }
+        let (orig, resp) = if flip { (destination, source) } else { (source, destination) };
+        let uid = (u64::from(self.lane) << 48) | (self.next_uid & 0xFFFF_FFFF_FFFF);
+        self.next_uid = self.next_uid.saturating_add(1);
+        self.counters.flows_opened = self.counters.flows_opened.saturating_add(1);
+        let flow = Flow {
+            uid,
+            slot: self.table.next_slot(),
+            orig,
+            resp,
+            protocol: key.protocol,
+            first_ts_ns: ts_ns,
+            maybe_outer,
+        };
+        let mut history = History::default();
+        if flip {
+            history.flip();
+        }
+        self.maybe_current = Some(uid);
+        let slot = self.table.insert(Entry {
+            flow,
+            key,
+            class,
+            maybe_older: NONE,
+            maybe_newer: NONE,
+            condemned: false,
+            tcp: (key.protocol == 6).then(Box::default),
+            history,
+            summary: FlowSummary { last_ts_ns: ts_ns, vlan, ..FlowSummary::default() },
+        });
+        sink.flow_opened(&flow);
+        slot
+    }
+}
+
+impl Counters {
+    /// Sum over what became of packets; equals `received`.
+    #[must_use]
+    pub fn by_fate(&self) -> u64 {
+        [
+            self.tcp,
+            self.udp,
+            self.icmp,
+            self.other_ip,
+            self.fragments,
+            self.arp,
+            self.non_ip,
+            self.truncated,
+            self.malformed,
+            self.bad_checksum,
+            self.too_deep,
+            self.unknown_link,
+        ]
+        .iter()
+        .fold(0, |sum: u64, part| sum.saturating_add(*part))
+    }
+}
+
+/// The ICMP type that answers a type, for types that come in pairs (Zeek's `ICMP4_counterpart`, `ICMP6_counterpart`).
+const fn counterpart(protocol: u8, kind: u8) -> Option<u8> {
+    match (protocol, kind) {
+        (1, 0) => Some(8),
+        (1, 8) => Some(0),
+        (1, 9) => Some(10),
+        (1, 10) => Some(9),
+        (1, 13) => Some(14),
+        (1, 14) => Some(13),
+        (1, 15) => Some(16),
+        (1, 16) => Some(15),
+        (1, 17) => Some(18),
+        (1, 18) => Some(17),
+        (58, 128) => Some(129),
+        (58, 129) => Some(128),
+        (58, 130) => Some(131),
+        (58, 131) => Some(130),
+        (58, 133) => Some(134),
+        (58, 134) => Some(133),
+        (58, 135) => Some(136),
+        (58, 136) => Some(135),
+        (58, 139) => Some(140),
+        (58, 140) => Some(139),
+        (58, 144) => Some(145),
+        (58, 145) => Some(144),
+        _ => None,
+    }
+}
+
+/// Ports on which servers listen: tells the responder when no handshake was seen (Zeek: `likely_server_ports`).
+const fn is_service(port: u16) -> bool {
+    matches!(
+        port,
+        20 | 21
+            | 22
+            | 23
+            | 25
+            | 53
+            | 67
+            | 69
+            | 80
+            | 81
+            | 88
+            | 110
+            | 111
+            | 123
+            | 135
+            | 137
+            | 139
+            | 143
+            | 161
+            | 389
+            | 443
+            | 445
+            | 465
+            | 502
+            | 514
+            | 563
+            | 585
+            | 587
+            | 614
+            | 631
+            | 636
+            | 853
+            | 989
+            | 990
+            | 992
+            | 993
+            | 995
+            | 1080
+            | 1433
+            | 1434
+            | 2152
+            | 3128
+            | 3306
+            | 3389
+            | 3544
+            | 4789
+            | 5060
+            | 5061
+            | 5072
+            | 5223
+            | 5353
+            | 5355
+            | 5432
+            | 6081
+            | 6379
+            | 6666..=6669 | 8000 | 8080 | 8443 | 8888 | 9092 | 20000
+    )
+}

@@ -1,0 +1,159 @@
+//! Tunnels: what is inside an IP or UDP payload.
+//!
+//! Rules of this file:
+//! 1. A tunnel header that does not add up is no tunnel: the answer is None and the payload stays what it was.
+//! 2. Nothing here descends; the tracker counts depth.
+use crate::bytes::{be16, be32};
+
+/// What a tunnel carries.
+#[derive(Clone, Copy)]
+pub enum Inner<'a> {
+    /// An IP packet.
+    Ip(&'a [u8]),
+    /// An Ethernet frame.
+    Ethernet(&'a [u8]),
+    /// What the Ethernet type says.
+    Ethertype(u16, &'a [u8]),
+    /// A PPP frame.
+    Ppp(&'a [u8]),
+}
+
+/// The inner packet of an IP protocol: IP in IP (4), IPv6 in IP (41), GRE (47).
+#[must_use]
+pub fn of_protocol(protocol: u8, payload: &[u8]) -> Option<Inner<'_>> {
+    match protocol {
+        4 | 41 => matches!(payload.first()? >> 4, 4 | 6).then_some(Inner::Ip(payload)),
+        47 => gre(payload),
+        _ => None,
+    }
+}
+
+/// The inner packet of a UDP payload, by well-known port and a header that adds up.
+#[must_use]
+pub fn of_udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Option<Inner<'_>> {
+    match (source_port, destination_port) {
+        (_, 4789 | 8472) => vxlan(payload),
+        (_, 6081) => geneve(payload),
+        (2152, _) | (_, 2152) => gtp(payload),
+        (3544, _) | (_, 3544) => teredo(payload),
+        (5072, _) | (_, 5072) => ayiya(payload),
+        _ => None,
+    }
+}
+
+/// GRE (RFC 2784, 2890; version 1 with PPP: RFC 2637), ERSPAN I, II and III inside.
+fn gre(bytes: &[u8]) -> Option<Inner<'_>> {
+    let flags = be16(bytes, 0)?;
+    let kind = be16(bytes, 2)?;
+    let version = flags & 7;
+    let mut length = 4_usize;
+    if flags & 0xC000 != 0 {
+        length += 4; // checksum and offset
+    }
+    if flags & 0x2000 != 0 {
+        length += 4; // key
+    }
+    let has_sequence = flags & 0x1000 != 0;
+    if has_sequence {
+        length += 4;
+    }
+    match (version, kind) {
+        (1, 0x880B) => {
+            if flags & 0x0080 != 0 {
+                length += 4; // acknowledgement number
+            }
+            Some(Inner::Ppp(bytes.get(length..)?))
+        }
+        (0, 0x88BE) => {
+            // ERSPAN: type I has no header of its own and no sequence number, type II has eight bytes.
+            let rest = bytes.get(length..)?;
+            Some(Inner::Ethernet(if has_sequence { rest.get(8..)? } else { rest }))
+        }
+        (0, 0x22EB) => {
+            let rest = bytes.get(length..)?;
+            let extended = rest.get(11)? & 1 != 0;
+            Some(Inner::Ethernet(rest.get(if extended { 20 } else { 12 }..)?))
+        }
+        (0, 0x6558) => Some(Inner::Ethernet(bytes.get(length..)?)),
+        (0, 0x0000) => None, // keep-alive
+        (0, kind) => Some(Inner::Ethertype(kind, bytes.get(length..)?)),
+        _ => None,
+    }
+}
+
+/// VXLAN (RFC 7348), with the generic protocol extension's next protocol where it is set.
+fn vxlan(bytes: &[u8]) -> Option<Inner<'_>> {
+    let flags = *bytes.first()?;
+    if flags & 0x08 == 0 {
+        return None;
+    }
+    let rest = bytes.get(8..)?;
+    match (flags & 0x04 != 0, *bytes.get(3)?) {
+        (true, 1 | 2) => Some(Inner::Ip(rest)),
+        (true, 4) => Some(Inner::Ethertype(0x894F, rest)),
+        _ => Some(Inner::Ethernet(rest)),
+    }
+}
+
+/// Geneve (RFC 8926).
+fn geneve(bytes: &[u8]) -> Option<Inner<'_>> {
+    let first = *bytes.first()?;
+    if first >> 6 != 0 {
+        return None;
+    }
+    let length = usize::from(first & 0x3F).checked_mul(4)?.checked_add(8)?;
+    Some(Inner::Ethertype(be16(bytes, 2)?, bytes.get(length..)?))
+}
+
+/// GTP-U, version 1 (3GPP TS 29.281): G-PDU with optional fields and extension headers.
+fn gtp(bytes: &[u8]) -> Option<Inner<'_>> {
+    let flags = *bytes.first()?;
+    if flags >> 5 != 1 || flags & 0x10 == 0 || *bytes.get(1)? != 0xFF {
+        return None;
+    }
+    let mut offset = 8_usize;
+    if flags & 0x07 != 0 {
+        let mut next = *bytes.get(11)?;
+        offset = 12;
+        if flags & 0x04 != 0 {
+            for _ in 0..16 {
+                if next == 0 {
+                    break;
+                }
+                let length = usize::from(*bytes.get(offset)?).checked_mul(4)?;
+                if length == 0 {
+                    return None;
+                }
+                offset = offset.checked_add(length)?;
+                next = *bytes.get(offset.checked_sub(1)?)?;
+            }
+        }
+    }
+    let rest = bytes.get(offset..)?;
+    matches!(rest.first()? >> 4, 4 | 6).then_some(Inner::Ip(rest))
+}
+
+/// Teredo (RFC 4380): optional authentication and origin indications before the IPv6 packet.
+fn teredo(bytes: &[u8]) -> Option<Inner<'_>> {
+    let mut rest = bytes;
+    if rest.starts_with(&[0, 1]) {
+        let length = 13_usize.checked_add(usize::from(*rest.get(2)?))?.checked_add(usize::from(*rest.get(3)?))?;
+        rest = rest.get(length..)?;
+    }
+    if rest.starts_with(&[0, 0]) {
+        rest = rest.get(8..)?;
+    }
+    (rest.len() >= 40 && rest.first()? >> 4 == 6).then_some(Inner::Ip(rest))
+}
+
+/// AYIYA (draft-massar-v6ops-ayiya): identity, signature, then the packet.
+fn ayiya(bytes: &[u8]) -> Option<Inner<'_>> {
+    let word = be32(bytes, 0)?;
+    let identity = 1_usize.checked_shl(word >> 28)?;
+    let signature = usize::try_from((word >> 20) & 0x0F).ok()?.checked_mul(4)?;
+    let (operation, next) = ((word >> 8) & 0x0F, word & 0xFF);
+    // Fields of the first word: identity length (as a power of two) and type, signature length and method, authentication and
+    // operation, next header.
+    let rest = bytes.get(8_usize.checked_add(identity)?.checked_add(signature)?..)?;
+    (operation == 1 && matches!(next, 4 | 41) && matches!(rest.first()? >> 4, 4 | 6)).then_some(Inner::Ip(rest))
+}
