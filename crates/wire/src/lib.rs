@@ -5,16 +5,20 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod bpf;
 pub mod bytes;
+pub mod capfile;
 pub mod event;
 pub mod flowhash;
 pub mod fragments;
 pub mod ip;
 pub mod limits;
 pub mod link;
+pub mod packer;
 pub mod packet;
 pub mod tracker;
 pub mod tunnel;
+pub mod zstd;
 
 pub use event::{Address, Direction, Endpoint, Flow, FlowSummary, Outcome, Sink};
 pub use packet::Packet;
