@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod columns;
+pub mod dns;
+pub mod parser;

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use arrow_array::types::{
     ArrowPrimitiveType, DurationNanosecondType, Float64Type, TimestampNanosecondType, UInt16Type, UInt64Type,
 };
-use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray, PrimitiveArray, StringArray,
-};
+use arrow_array::{ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray, PrimitiveArray, StringArray};
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field};
 
