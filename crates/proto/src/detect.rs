@@ -6,6 +6,8 @@
 use bunker_wire::{Direction, Flow};
 
 use crate::dns::{self, DnsDatagrams, DnsStream};
+use crate::engine::HttpStream;
+use crate::http::{self, Verdict};
 use crate::parser::{DatagramParser, StreamParser};
 
 /// Bytes of one direction that are kept while the protocol is unknown. Zeek's DPD buffer: 1,024; a mail banner fits twice.
@@ -39,6 +41,11 @@ impl Detect for ByContent {
         for bytes in [orig, resp] {
             if bytes.is_empty() {
                 continue;
+            }
+            match http::looks_like_http(bytes) {
+                Verdict::Yes => return Found::Parser(Box::new(HttpStream::default())),
+                Verdict::No => {}
+                Verdict::NeedMore => wait = true,
             }
             match dns::looks_like_dns_stream(flow, bytes) {
                 Some(true) => return Found::Parser(Box::new(DnsStream::new())),

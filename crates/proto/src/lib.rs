@@ -4,6 +4,10 @@
 //! packets'), draws no randomness and bounds all that grows.
 #![forbid(unsafe_code)]
 
+pub mod body;
 pub mod columns;
+pub mod detect;
 pub mod dns;
+pub mod engine;
+pub mod http;
 pub mod parser;

@@ -154,6 +154,8 @@ pub struct Context<'a> {
     pub wanted: Wanted,
     /// Services confirmed in this flow.
     pub services: &'a mut Services,
+    /// What HTTP is asked for beyond the facts.
+    pub http: &'a crate::http::Config,
     /// Time of the last packet of the flow's close, or of the call.
     pub now_ns: u64,
 }

@@ -219,6 +219,12 @@ macro_rules! tables {
                 match kind { $(MessageKind::$kind => self.$kind.rows(),)* }
             }
 
+            /// Bytes that the table of this kind holds.
+            #[must_use]
+            pub fn bytes_of(&self, kind: MessageKind) -> usize {
+                match kind { $(MessageKind::$kind => self.$kind.live_bytes(),)* }
+            }
+
             /// The table of this kind as a batch.
             ///
             /// # Errors

@@ -6,16 +6,18 @@
 //!    tracker's limits, parsers by [`PARSER_BYTES`].
 //! 3. A panic costs one flow: it is caught, counted, the flow condemned, and the next packet follows.
 mod counters;
+mod http;
 mod sink;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, StringArray};
 use arrow_schema::ArrowError;
-use bunker_wire::block::{BlockFormat, packets};
+use bunker_wire::Packet;
+use bunker_wire::block::{BlockFormat, Packets, packets};
 use bunker_wire::limits::Limits;
 use bunker_wire::tracker::{Checksums, Tracker};
 
@@ -24,6 +26,7 @@ use crate::detect::{ByContent, Detect};
 use crate::parser::Wanted;
 
 pub use counters::Counters;
+pub use http::HttpStream;
 pub use sink::{Messages, PARSER_BYTES, SWITCHES, outcome_word};
 
 /// Rows of one batch at most.
@@ -49,6 +52,8 @@ pub struct EngineConfig {
     pub seed: [u8; 16],
     /// What to do with wrong checksums.
     pub checksums: Checksums,
+    /// What HTTP is asked for beyond the facts.
+    pub http: crate::http::Config,
 }
 
 /// Whether a block is done.
@@ -93,7 +98,7 @@ impl<D: Detect> Engine<D> {
     pub fn with_detection(config: EngineConfig, detect: D) -> Self {
         Self {
             tracker: Tracker::new(config.limits, config.lane, config.seed, config.checksums),
-            messages: Messages::new(detect, config.want),
+            messages: Messages::new(detect, config.want, config.http),
             want: config.want,
             ready: Vec::new(),
             ready_rows: 0,
@@ -125,12 +130,20 @@ impl<D: Detect> Engine<D> {
             }
         };
         self.messages.block = number;
-        loop {
-            match self.burst(format, block, done) {
-                Burst::More(now) => done = now,
-                Burst::End => return Ok(Fed::Whole),
+        let mut iterator = packets(format, block);
+        for _ in 0..done {
+            if iterator.next().is_none() {
+                break;
             }
+        }
+        loop {
+            let before = iterator.left();
+            let whole = self.burst(&mut iterator);
+            done = done.saturating_add(before.saturating_sub(iterator.left()) as usize);
             self.close_full_tables();
+            if whole {
+                return Ok(Fed::Whole);
+            }
             if self.pending_bytes() >= TAKE_BYTES {
                 self.unfinished = Some((number, done));
                 return Ok(Fed::TakeFirst);
@@ -138,58 +151,223 @@ impl<D: Detect> Engine<D> {
         }
     }
 
-    /// Feed up to [`BURST`] packets behind the first `done`.
-    fn burst(&mut self, format: BlockFormat, block: &[u8], done: usize) -> Burst {
-        let mut at = done;
-        let (tracker, messages, want) = (&mut self.tracker, &mut self.messages, self.want);
-        let position = &mut at;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut left = 0u32;
-            let mut iterator = packets(format, block);
-            if done > 0 && iterator.nth(done.saturating_sub(1)).is_none() {
-                return true;
-            }
-            for _ in 0..BURST.saturating_mul(64) {
-                let Some(next) = iterator.next() else { return true };
-                *position = position.saturating_add(1);
-                match next {
-                    Ok(packet) => {
-                        tracker.feed(&packet, messages);
-                        if want.has(MessageKind::Packet) {
-                            let origin = tracker
-                                .last_flow()
-                                .map_or(Origin::none(packet.ts_ns), |flow| Origin::of(&flow, packet.ts_ns));
-                            if !messages.is_condemned(origin.uid) {
-                                let row = PacketRow {
-                                    caplen: packet.captured.len() as u64,
-                                    wirelen: u64::from(packet.wire_len),
-                                    linktype: packet.linktype,
-                                    payload: packet.captured,
-                                };
-                                messages.tables.Packet.push(origin, row);
-                            }
+    /// Feed up to [`BURST`] packets; true when the block has no more.
+    fn burst(&mut self, iterator: &mut Packets<'_>) -> bool {
+        let mut left = BURST;
+        loop {
+            let (tracker, messages, want) = (&mut self.tracker, &mut self.messages, self.want);
+            let (iterator, left) = (&mut *iterator, &mut left);
+            // What a panic leaves half done is put right by `recover`, before anything looks at it.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                while *left > 0 {
+                    *left = left.saturating_sub(1);
+                    let claimed = iterator.left();
+                    match iterator.next() {
+                        None => return true,
+                        Some(Ok(packet)) => feed_one(tracker, messages, want, &packet),
+                        Some(Err(_)) => {
+                            let counters = &mut messages.counters;
+                            counters.damaged_blocks = counters.damaged_blocks.saturating_add(1);
+                            counters.damaged_packets = counters.damaged_packets.saturating_add(u64::from(claimed));
                         }
                     }
-                    Err(_) => {
-                        left = left.saturating_add(1);
-                    }
                 }
-            }
-            false
-        }));
-        let _ = position;
-        match outcome {
-            Ok(true) => Burst::End,
-            Ok(false) => Burst::More(at),
-            Err(_) => {
-                self.recover();
-                Burst::More(at)
+                false
+            }));
+            match outcome {
+                Ok(whole) => return whole,
+                Err(_) => self.recover(),
             }
         }
     }
+
+    /// A panic escaped while a packet was in hand: its flow is condemned, the packet counted.
+    fn recover(&mut self) {
+        self.messages.tables.repair();
+        self.messages.counters.panics = self.messages.counters.panics.saturating_add(1);
+        self.tracker.count_lost();
+        if let Some(uid) = self.tracker.recover_after_panic() {
+            self.messages.condemn(uid);
+        }
+    }
+
+    /// Let time pass: flows time out.
+    pub fn expire(&mut self, now_ns: u64) {
+        self.over_tracker(|tracker, messages| tracker.expire(now_ns, messages));
+    }
+
+    /// The lane has ended: every flow ends.
+    pub fn finish(&mut self) {
+        self.over_tracker(|tracker, messages| tracker.finish(messages));
+    }
+
+    fn over_tracker(&mut self, mut act: impl FnMut(&mut Tracker, &mut Messages<D>)) {
+        loop {
+            let (tracker, messages) = (&mut self.tracker, &mut self.messages);
+            let outcome = catch_unwind(AssertUnwindSafe(|| act(tracker, messages)));
+            if outcome.is_ok() {
+                break;
+            }
+            // Each turn that panics has removed at least one flow: this ends.
+            self.recover();
+        }
+        self.close_full_tables();
+    }
+
+    /// A flow on which an analyzer failed: nothing of it follows, its record says `erroneous`, unless that is gone already.
+    pub fn condemn(&mut self, uid: u64) -> bool {
+        self.messages.condemn(uid)
+    }
+
+    /// Close tables that have a batch's size. The flow table waits: outcomes may still change.
+    fn close_full_tables(&mut self) {
+        for kind in MessageKind::ALL {
+            if *kind != MessageKind::Flow
+                && (self.messages.tables.rows_of(*kind) >= BATCH_ROWS
+                    || self.messages.tables.bytes_of(*kind) >= BATCH_BYTES)
+            {
+                self.close_table(*kind);
+            }
+        }
+    }
+
+    fn close_table(&mut self, kind: MessageKind) {
+        match self.messages.tables.finish(kind) {
+            Ok(Some(batch)) => {
+                self.messages.counters.rows = self.messages.counters.rows.saturating_add(batch.num_rows() as u64);
+                self.ready_rows = self.ready_rows.saturating_add(batch.num_rows());
+                self.ready_bytes = self.ready_bytes.saturating_add(batch.get_array_memory_size());
+                self.push_cut(kind, &batch);
+            }
+            Ok(None) => {}
+            Err(fault) => self.fault = Some(fault),
+        }
+    }
+
+    /// A burst may overshoot: cut what is longer than a batch.
+    fn push_cut(&mut self, kind: MessageKind, batch: &RecordBatch) {
+        for start in (0..batch.num_rows()).step_by(BATCH_ROWS) {
+            let rows = batch.num_rows().saturating_sub(start).min(BATCH_ROWS);
+            self.ready.push((kind, batch.slice(start, rows)));
+        }
+    }
+
+    /// Rows that wait to be taken.
+    #[must_use]
+    pub fn pending_rows(&self) -> usize {
+        self.ready_rows.saturating_add(self.messages.tables.rows())
+    }
+
+    /// Bytes in tables and batches that wait to be taken.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.ready_bytes.saturating_add(self.messages.tables.live_bytes())
+    }
+
+    /// All messages but flows, in batches of one kind each.
+    ///
+    /// # Errors
+    /// A table could not be made: a bug of ours; its rows are lost.
+    pub fn take(&mut self) -> Result<Vec<(MessageKind, RecordBatch)>, ArrowError> {
+        for kind in MessageKind::ALL {
+            if *kind != MessageKind::Flow {
+                self.close_table(*kind);
+            }
+        }
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        self.ready_rows = 0;
+        self.ready_bytes = 0;
+        Ok(core::mem::take(&mut self.ready))
+    }
+
+    /// Flows that have ended, in batches; their outcomes are final now.
+    ///
+    /// # Errors
+    /// A table could not be made: a bug of ours; its rows are lost.
+    pub fn take_flows(&mut self) -> Result<Vec<RecordBatch>, ArrowError> {
+        let (outcomes, changed) = self.messages.take_outcomes();
+        let Some(mut batch) = self.messages.tables.finish(MessageKind::Flow)? else { return Ok(Vec::new()) };
+        self.messages.counters.rows = self.messages.counters.rows.saturating_add(batch.num_rows() as u64);
+        if changed {
+            let words = StringArray::from_iter_values(outcomes.into_iter().map(outcome_word));
+            let mut columns = batch.columns().to_vec();
+            if let Some(last) = columns.last_mut() {
+                *last = Arc::new(words);
+            }
+            batch = RecordBatch::try_new(batch.schema(), columns)?;
+        }
+        let starts = (0..batch.num_rows()).step_by(BATCH_ROWS);
+        Ok(starts.map(|start| batch.slice(start, batch.num_rows().saturating_sub(start).min(BATCH_ROWS))).collect())
+    }
+
+    /// The oldest block that holds the first packet of a flow that has not ended: a worker that starts over reads from there.
+    #[must_use]
+    pub fn oldest_needed_block(&self) -> Option<u64> {
+        self.messages.oldest_needed_block()
+    }
+
+    /// Bytes of traffic held: streams, parsers, tables, batches.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        let held = self.messages.live_bytes().saturating_add(self.ready_bytes);
+        self.tracker.held_bytes().saturating_add(held as u64)
+    }
+
+    /// Every count by its name. `packets_analysed` is the sum of the `packets_...` by kind, `packets_unparsed` a part of it.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        let wire = self.tracker.counters();
+        let own = &self.messages.counters;
+        let unparsed = [wire.truncated, wire.malformed, wire.too_deep, wire.unknown_link]
+            .iter()
+            .fold(0u64, |sum, count| sum.saturating_add(*count));
+        let mut named: Vec<(String, u64)> = [
+            ("packets_analysed", wire.by_fate()),
+            ("packets_unparsed", unparsed),
+            ("packets_tcp", wire.tcp),
+            ("packets_udp", wire.udp),
+            ("packets_icmp", wire.icmp),
+            ("packets_other_ip", wire.other_ip),
+            ("packets_fragments", wire.fragments),
+            ("packets_arp", wire.arp),
+            ("packets_non_ip", wire.non_ip),
+            ("packets_truncated", wire.truncated),
+            ("packets_malformed", wire.malformed),
+            ("packets_bad_checksum", wire.bad_checksum),
+            ("packets_too_deep", wire.too_deep),
+            ("packets_unknown_link", wire.unknown_link),
+            ("flows_opened", wire.flows_opened),
+            ("flows_open", self.tracker.flows() as u64),
+            ("stream_bytes_missed", wire.missed_bytes),
+            ("limits_reached", own.flows_evicted.saturating_add(own.parsers_evicted)),
+            ("messages", own.rows),
+            ("live_bytes", self.live_bytes()),
+        ]
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect();
+        named.extend(own.named());
+        named
+    }
 }
 
-enum Burst {
-    More(usize),
-    End,
+/// One packet, and its row if packets are wanted.
+fn feed_one<D: Detect>(tracker: &mut Tracker, messages: &mut Messages<D>, want: Wanted, packet: &Packet<'_>) {
+    tracker.feed(packet, messages);
+    if !want.has(MessageKind::Packet) {
+        return;
+    }
+    let origin = tracker.last_flow().map_or(Origin::none(packet.ts_ns), |flow| Origin::of(&flow, packet.ts_ns));
+    if messages.is_condemned(origin.uid) {
+        return;
+    }
+    let row = PacketRow {
+        caplen: packet.captured.len() as u64,
+        wirelen: u64::from(packet.wire_len),
+        linktype: packet.linktype,
+        payload: packet.captured,
+    };
+    messages.tables.Packet.push(origin, row);
 }

@@ -77,6 +77,7 @@ pub struct Messages<D> {
     detect: D,
     /// Kinds that somebody subscribes to.
     wanted: Wanted,
+    http: crate::http::Config,
     /// Rows.
     pub tables: Tables,
     /// Counts.
@@ -87,6 +88,7 @@ pub struct Messages<D> {
     blocks: BTreeMap<u64, u32>,
     condemned: HashSet<u64>,
     closed: Vec<(u64, Outcome)>,
+    changed: bool,
     words: Vec<u8>,
     now_ns: u64,
     held: usize,
@@ -95,10 +97,11 @@ pub struct Messages<D> {
 
 impl<D: Detect> Messages<D> {
     /// Nothing seen yet.
-    pub fn new(detect: D, wanted: Wanted) -> Self {
+    pub fn new(detect: D, wanted: Wanted, http: crate::http::Config) -> Self {
         Self {
             detect,
             wanted,
+            http,
             tables: Tables::default(),
             counters: Counters::default(),
             block: 0,
@@ -106,6 +109,7 @@ impl<D: Detect> Messages<D> {
             blocks: BTreeMap::new(),
             condemned: HashSet::new(),
             closed: Vec::new(),
+            changed: false,
             words: Vec::new(),
             now_ns: 0,
             held: 0,
@@ -131,7 +135,8 @@ impl<D: Detect> Messages<D> {
     }
 
     /// Whether anything may still be delivered of this flow.
-    fn is_condemned(&self, uid: u64) -> bool {
+    #[must_use]
+    pub fn is_condemned(&self, uid: u64) -> bool {
         !self.condemned.is_empty() && self.condemned.contains(&uid)
     }
 
@@ -142,6 +147,7 @@ impl<D: Detect> Messages<D> {
                 let counter = outcome_counter(&mut self.counters, *outcome);
                 *counter = counter.saturating_sub(1);
                 *outcome = Outcome::Erroneous;
+                self.changed = true;
                 self.counters.flows_erroneous = self.counters.flows_erroneous.saturating_add(1);
             }
             return true;
@@ -152,9 +158,11 @@ impl<D: Detect> Messages<D> {
         true
     }
 
-    /// The outcomes of the flow table's rows, in order; the list starts over.
-    pub fn take_outcomes(&mut self) -> Vec<Outcome> {
-        core::mem::take(&mut self.closed).into_iter().map(|(_, outcome)| outcome).collect()
+    /// The outcomes of the flow table's rows, in order, and whether one of them has changed since its row was written; the list
+    /// starts over.
+    pub fn take_outcomes(&mut self) -> (Vec<Outcome>, bool) {
+        let outcomes = core::mem::take(&mut self.closed).into_iter().map(|(_, outcome)| outcome).collect();
+        (outcomes, core::mem::take(&mut self.changed))
     }
 
     fn panicked(&mut self, flow: &Flow) {
@@ -186,6 +194,7 @@ impl<D: Detect> Messages<D> {
             tables: &mut self.tables,
             wanted: self.wanted,
             services: &mut slot.services,
+            http: &self.http,
             now_ns: self.now_ns,
         };
         let state = &mut slot.state;
@@ -344,8 +353,7 @@ impl<D: Detect> Messages<D> {
     }
 
     fn offset(&mut self, flow: &Flow, direction: Direction, length: u64) -> u64 {
-        let offset =
-            self.slots.get_mut(flow.slot as usize).and_then(|slot| slot.offsets.get_mut(direction.index()));
+        let offset = self.slots.get_mut(flow.slot as usize).and_then(|slot| slot.offsets.get_mut(direction.index()));
         let Some(offset) = offset else { return 0 };
         let before = *offset;
         *offset = offset.saturating_add(length);
@@ -367,7 +375,9 @@ impl Undecided {
     fn live_bytes(&self) -> usize {
         self.heads
             .iter()
-            .fold(self.pieces.capacity().saturating_mul(size_of::<Piece>()), |sum, head| sum.saturating_add(head.capacity()))
+            .fold(self.pieces.capacity().saturating_mul(size_of::<Piece>()), |sum, head| {
+                sum.saturating_add(head.capacity())
+            })
             .saturating_add(size_of::<Self>())
     }
 }
@@ -418,8 +428,7 @@ impl<D: Detect> Sink for Messages<D> {
         }
         if self.wanted.has(MessageKind::Chunk) {
             let offset = self.offset(flow, direction, length);
-            let row =
-                ChunkRow { is_orig: direction == Direction::Orig, offset, length, is_gap: true, payload: None };
+            let row = ChunkRow { is_orig: direction == Direction::Orig, offset, length, is_gap: true, payload: None };
             self.tables.Chunk.push(Origin::of(flow, ts_ns), row);
         }
         self.now_ns = ts_ns;
@@ -500,11 +509,10 @@ impl<D: Detect> Sink for Messages<D> {
         }
         let counter = outcome_counter(&mut self.counters, outcome);
         *counter = counter.saturating_add(1);
-        let services =
-            self.slots.get_mut(flow.slot as usize).map_or_else(Services::default, |slot| {
-                slot.uid = 0;
-                slot.services
-            });
+        let services = self.slots.get_mut(flow.slot as usize).map_or_else(Services::default, |slot| {
+            slot.uid = 0;
+            slot.services
+        });
         for service in services.iter() {
             if let Some(count) = self.counters.services.get_mut((service as usize).saturating_sub(1)) {
                 *count = count.saturating_add(1);
