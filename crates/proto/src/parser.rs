@@ -174,7 +174,7 @@ impl Context<'_> {
 }
 
 /// A parser of one TCP flow.
-pub trait StreamParser: Send {
+pub trait StreamParser: Send + Sync {
     /// Bytes in order.
     fn data(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8], ts_ns: u64) -> Step;
     /// Bytes that are missing.
@@ -188,7 +188,7 @@ pub trait StreamParser: Send {
 }
 
 /// A parser of one flow of datagrams.
-pub trait DatagramParser: Send {
+pub trait DatagramParser: Send + Sync {
     /// One payload; `wire_len` is its length before the snaplen cut it.
     fn datagram(
         &mut self,

@@ -192,8 +192,12 @@ macro_rules! tables {
         /// All tables.
         #[derive(Default)]
         #[allow(non_snake_case)]
-        pub struct Tables { $(/// The table of this kind.
-            pub $kind: $table,)* }
+        pub struct Tables {
+            /// Bytes of content pushed since a table was last finished: a cheap sign that one may be full.
+            pub content_bytes: usize,
+            $(/// The table of this kind.
+            pub $kind: $table,)*
+        }
 
         impl Tables {
             /// Rows in all of them.
@@ -230,6 +234,7 @@ macro_rules! tables {
             /// # Errors
             /// Arrow refuses the buffers: a bug of ours.
             pub fn finish(&mut self, kind: MessageKind) -> Result<Option<RecordBatch>, ArrowError> {
+                self.content_bytes = 0;
                 match kind { $(MessageKind::$kind => self.$kind.finish(),)* }
             }
         }

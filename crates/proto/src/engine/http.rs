@@ -69,6 +69,10 @@ impl TransactionSink for Rows<'_, '_> {
         };
         let (orig, resp) = (hexes(request.maybe_digests), hexes(response.maybe_digests));
         let origin = self.context.origin(transaction.ts_ns);
+        let content = [request.head, response.head, request.body, response.body]
+            .iter()
+            .fold(0usize, |sum, part| sum.saturating_add(part.len()));
+        self.context.tables.content_bytes = self.context.tables.content_bytes.saturating_add(content);
         self.context.tables.Http.push(
             origin,
             HttpRow {

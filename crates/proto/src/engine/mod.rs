@@ -159,7 +159,7 @@ impl<D: Detect> Engine<D> {
             let (iterator, left) = (&mut *iterator, &mut left);
             // What a panic leaves half done is put right by `recover`, before anything looks at it.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                while *left > 0 {
+                while *left > 0 && messages.tables.content_bytes < BATCH_BYTES {
                     *left = left.saturating_sub(1);
                     let claimed = iterator.left();
                     match iterator.next() {
