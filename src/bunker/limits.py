@@ -26,6 +26,7 @@ LANES = Limit(default=64, unit="lanes", reason="PACKET_FANOUT takes up to 65536,
 RECORD_FRAME_BYTES = Limit(default=64 << 20, unit="bytes", reason="one batch of records on the pipe; a worker that claims more is refused")
 RECORD_ROWS = Limit(default=1 << 20, unit="rows", reason="rows of one batch; the engine hands out at most 65536")
 RECORD_TEXT_BYTES = Limit(default=65_536, unit="bytes", reason="one text cell; heads are bounded by 64 KiB too")
+STAGING_BUFFERS = Limit(default=8, unit="blocks", reason="sealed blocks that wait for the disk, a lane: 32 MiB bridge a stall of 25 ms at 10 Gbit/s; the ring bridges more")
 EGRESS_QUEUE_BYTES = Limit(default=256 << 20, unit="bytes", reason="cleared envelopes waiting for a slow open box")
 EGRESS_RESEND_BYTES = Limit(default=32 << 20, unit="bytes", reason="more than Linux keeps in a TCP send buffer (tcp_wmem max 4-16 MiB), so a reconnect loses nothing")
 

@@ -1,1 +1,27 @@
+//! A policy applied to columns: the only maker of a [`ClearedBatch`].
+//!
+//! Place in the flow: `analyze ▶ clear ▶ egress`. Pure: no I/O, no clock; randomness (the run's keys) is handed in.
+//!
+//! Rules of this crate:
+//! 1. What comes in is hostile: it is decoded within limits, must have exactly the declared schema, and is checked cell by cell where
+//!    a type allows less than its bits.
+//! 2. What goes out is built anew, column by column, from rules of the policy; a column without a rule does not exist.
+//! 3. Row order is canonical, so that order carries nothing.
+//!
+//! A `ClearedBatch` cannot be made elsewhere:
+//! ```compile_fail
+//! let batch = bunker_clear::ClearedBatch { record: String::new(), ipc: Vec::new(), rows: 0 };
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod address;
+pub mod gate;
+pub mod keys;
+pub mod pfx;
+pub mod schema;
+pub mod transform;
+
+pub use gate::{ClearedBatch, Gate, Limits, Refusal};
+pub use keys::Keys;
+pub use schema::{Field, FieldType, RecordSchema};
+pub use transform::{Output, Rule, Transform};

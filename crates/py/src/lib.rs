@@ -6,6 +6,7 @@ mod address;
 mod batch;
 mod builder;
 mod capture;
+mod clear;
 mod engine;
 mod errors;
 mod row;
@@ -17,6 +18,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     engine::silence_panics();
     module.add_class::<capture::FileSource>()?;
     module.add_class::<capture::PackedBlock>()?;
+    module.add_class::<clear::Gate>()?;
+    module.add_class::<clear::ClearedBatch>()?;
+    module.add_function(wrap_pyfunction!(clear::transform_output, module)?)?;
     module.add_function(wrap_pyfunction!(capture::block_packets, module)?)?;
     module.add_class::<address::Address>()?;
     module.add_class::<batch::Batch>()?;

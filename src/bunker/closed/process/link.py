@@ -2,8 +2,8 @@
 
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
-2. Capturer to worker: `SEALED` (a block is on disk), `ENDED` (there will be no more). Worker to capturer: `FILE_DONE`
-   (no block of this spool file is needed any more; its key may die).
+2. Capturer to worker: `SEALED` (a block is on disk), `ENDED` (there will be no more). Worker to capturer: `RELEASED`
+   (no block up to this number is needed any more; the keys of files that hold nothing else die).
 3. A message that is none of these ends the process that received it: the other side is broken.
 """
 
@@ -18,8 +18,8 @@ from bunker.errors import BoxError
 
 _SEALED = b"S"
 _ENDED = b"E"
-_FILE_DONE = b"F"
-_FILE = struct.Struct("<cI")
+_RELEASED = b"R"
+_NUMBER = struct.Struct("<cQ")
 MESSAGE_BYTES = 512
 
 
@@ -36,13 +36,13 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileDone:
-    """No block of spool file `file` is needed any more."""
+class Released:
+    """No block of the lane up to `number` is needed any more."""
 
-    file: int
+    number: int
 
 
-Message = Sealed | Ended | FileDone
+Message = Sealed | Ended | Released
 
 
 def encode(message: Message) -> bytes:
@@ -52,8 +52,8 @@ def encode(message: Message) -> bytes:
             return _SEALED + descriptor
         case Ended():
             return _ENDED
-        case FileDone(file=file):
-            return _FILE.pack(_FILE_DONE, file)
+        case Released(number=number):
+            return _NUMBER.pack(_RELEASED, number)
 
 
 def decode(datagram: bytes) -> Message:
@@ -67,8 +67,8 @@ def decode(datagram: bytes) -> Message:
         return Sealed(descriptor=datagram[1:])
     if datagram == _ENDED:
         return Ended()
-    if tag == _FILE_DONE and len(datagram) == _FILE.size:
-        return FileDone(file=_FILE.unpack(datagram)[1])
+    if tag == _RELEASED and len(datagram) == _NUMBER.size:
+        return Released(number=_NUMBER.unpack(datagram)[1])
     raise BoxError("link between capturer and worker", "an unknown message", "This is a bug or a taken-over process")
 
 

@@ -1,0 +1,135 @@
+"""Volatile keys: in memory that is neither swapped nor dumped nor readable from outside, and nowhere else.
+
+Rules of this file:
+1. A key is never a `bytes` object: a copy would survive its deletion. It is drawn by the kernel straight into the store.
+2. The store is one mapping of `memfd_secret` (out of the kernel's own map, too); where the kernel has none, a locked, undumpable
+   memfd, and `kind` says so.
+3. The descriptor is made at set-up and not mapped there. Its memory dies with the last process that has it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from contextlib import suppress
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from bunker.errors import BoxError
+
+KEY_BYTES = 32
+_SYS_MEMFD_SECRET = 447
+_O_CLOEXEC = 0x80000
+_MADV_DONTDUMP = 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.getrandom.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint]
+_libc.getrandom.restype = ctypes.c_ssize_t
+_libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def swap_is_active() -> bool:
+    """Whether this machine may write memory to a disk (zram with write-back counts).
+
+    Raises:
+        BoxError: the kernel does not say.
+    """
+    try:
+        with open("/proc/swaps", encoding="ascii") as swaps:
+            return len(swaps.readlines()) > 1
+    except OSError as error:
+        raise BoxError("swap", f"/proc/swaps cannot be read ({error.strerror})", "Mount /proc") from None
+
+
+def create_store(keys: int) -> tuple[int, str]:
+    """A store for `keys` keys: its descriptor, and "memfd_secret" or "memfd".
+
+    The descriptor is not mapped here: a mapping is what can be read.
+
+    Raises:
+        BoxError: the kernel gives neither.
+    """
+    length = -(-max(keys, 1) * KEY_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
+    fd = _libc.syscall(_SYS_MEMFD_SECRET, _O_CLOEXEC)
+    kind = "memfd_secret"
+    if fd < 0:
+        if ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
+            raise BoxError("key store", os.strerror(ctypes.get_errno()), "Raise the limit of locked memory")
+        fd = os.memfd_create("keys", os.MFD_CLOEXEC)
+        kind = "memfd"
+    os.ftruncate(fd, length)
+    return fd, kind
+
+
+class KeyStore:
+    """The keys of all lanes, mapped.
+
+    Invariants:
+        A slot is either zero or a live key.
+        Only the capturer maps it writable.
+    """
+
+    def __init__(self, mapping: mmap.mmap, *, writable: bool) -> None:
+        self._mapping = mapping
+        self._view = memoryview(mapping)
+        self._writable = writable
+        self.created = 0
+        self.destroyed = 0
+
+    @classmethod
+    def attach(cls, fd: int, *, writable: bool) -> KeyStore:
+        """Map the store behind `fd`.
+
+        Raises:
+            BoxError: it cannot be mapped or locked.
+        """
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        try:
+            mapping = mmap.mmap(fd, os.fstat(fd).st_size, flags=mmap.MAP_SHARED, prot=protection)
+        except OSError as error:
+            raise BoxError("key store", f"cannot be mapped ({error.strerror})", "Raise the limit of locked memory") from None
+        with suppress(OSError):
+            mapping.madvise(_MADV_DONTDUMP)  # memfd_secret has it built in and refuses
+        store = cls(mapping, writable=writable)
+        if writable:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+            _libc.mlock(address, len(mapping))  # memfd_secret is locked by itself
+        return store
+
+    @property
+    def slots(self) -> int:
+        """How many keys fit."""
+        return len(self._view) // KEY_BYTES
+
+    def _slot(self, slot: int) -> memoryview:
+        if not 0 <= slot < self.slots:
+            raise BoxError("key store", f"has no slot {slot}", "This is a bug")
+        return self._view[slot * KEY_BYTES : (slot + 1) * KEY_BYTES]
+
+    def create(self, slot: int) -> None:
+        """Draw a new key into the slot.
+
+        Raises:
+            BoxError: the kernel gave no randomness.
+        """
+        place = ctypes.c_char.from_buffer(self._mapping, slot * KEY_BYTES)
+        self._slot(slot)
+        if _libc.getrandom(ctypes.addressof(place), KEY_BYTES, 0) != KEY_BYTES:
+            raise BoxError("key store", "the kernel gave no randomness", "This machine cannot run a box")
+        self.created += 1
+
+    def cipher(self, slot: int) -> AESGCM:
+        """AES-256-GCM under the slot's key. Whoever holds it deletes it with the file: it has copies of the key's schedule."""
+        return AESGCM(self._slot(slot))
+
+    def erase(self, slot: int) -> None:
+        """Overwrite the key: what it sealed is noise from now on."""
+        view = self._slot(slot)
+        view[:] = bytes(KEY_BYTES)
+        self.destroyed += 1
+
+    def is_erased(self, slot: int) -> bool:
+        """Whether the slot holds no key."""
+        return not any(self._slot(slot))

@@ -1,0 +1,5 @@
+"""Capture files into blocks."""
+
+from bunker._core import FileSource, PackedBlock, block_packets
+
+__all__ = ["FileSource", "PackedBlock", "block_packets"]
