@@ -2,14 +2,21 @@
 //!
 //! Converts, maps errors (`errors.rs`, the one place), holds no logic. Each stage has a file of its own; a class appears
 //! in Python under `bunker._core`, and `bunker.native` is the only package that imports it.
+mod address;
+mod batch;
+mod builder;
 mod capture;
 mod clear;
+mod engine;
+mod errors;
 mod jail;
+mod row;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    engine::silence_panics();
     module.add_class::<capture::FileSource>()?;
     module.add_class::<capture::PackedBlock>()?;
     module.add_class::<clear::Gate>()?;
@@ -17,5 +24,15 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(clear::transform_output, module)?)?;
     module.add_function(wrap_pyfunction!(capture::block_packets, module)?)?;
     jail::register(module)?;
+    module.add_class::<address::Address>()?;
+    module.add_class::<batch::Batch>()?;
+    module.add_class::<builder::RecordBuilder>()?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<row::Row>()?;
+    module.add_class::<row::Rows>()?;
+    module.add_function(wrap_pyfunction!(builder::message_schema, module)?)?;
+    module.add_function(wrap_pyfunction!(builder::message_kinds, module)?)?;
+    module.add_function(wrap_pyfunction!(builder::field_types, module)?)?;
+    module.add_function(wrap_pyfunction!(engine::panic_sites, module)?)?;
     Ok(())
 }

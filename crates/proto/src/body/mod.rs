@@ -257,6 +257,16 @@ impl BodyReader {
         }
     }
 
+    /// Bytes held; a decoder's window is put at 64 KiB.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.layers
+            .len()
+            .saturating_mul(64 << 10)
+            .saturating_add(self.drain.kept.capacity())
+            .saturating_add(self.drain.start.capacity())
+    }
+
     /// Take bytes of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.coded = self.coded.saturating_add(bytes.len() as u64);

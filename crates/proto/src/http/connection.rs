@@ -84,6 +84,24 @@ impl Connection {
         self.depth
     }
 
+    /// Bytes held.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        let halves = self
+            .halves
+            .iter()
+            .flat_map(|halves| halves.iter())
+            .fold(0usize, |sum, half| sum.saturating_add(half.live_bytes()).saturating_add(size_of::<Half>()));
+        self.exchanges.iter().fold(halves, |sum, exchange| {
+            [&exchange.maybe_request, &exchange.maybe_response]
+                .into_iter()
+                .flatten()
+                .fold(sum.saturating_add(size_of::<Exchange>()), |sum, message| {
+                    sum.saturating_add(message.live_bytes())
+                })
+        })
+    }
+
     /// Take stream bytes.
     pub fn data(
         &mut self,

@@ -22,6 +22,14 @@ pub struct Message {
     pub flags: u64,
 }
 
+impl Message {
+    /// Bytes held.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.head.capacity().saturating_add(self.maybe_body.as_ref().map_or(0, |body| body.kept.capacity()))
+    }
+}
+
 /// Where a body is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
@@ -85,6 +93,15 @@ impl Half {
             next_flags: 0,
             line: Vec::new(),
         }
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.held
+            .capacity()
+            .saturating_add(self.line.capacity())
+            .saturating_add(self.reader.as_ref().map_or(0, |reader| reader.live_bytes()))
     }
 
     /// Whether a body is being read.

@@ -101,6 +101,7 @@ pub struct Tracker {
     now_ns: u64,
     held: i64,
     maybe_current: Option<u64>,
+    maybe_last: Option<Flow>,
 }
 
 impl Tracker {
@@ -115,10 +116,12 @@ impl Tracker {
             table: Table::new(seed),
             fragments: Fragments::new(limits, seed),
             counters: Counters::default(),
-            next_uid: 0,
+            // 0 stays free: in tables it says «no flow».
+            next_uid: 1,
             now_ns: 0,
             held: 0,
             maybe_current: None,
+            maybe_last: None,
         }
     }
 
@@ -126,6 +129,12 @@ impl Tracker {
     #[must_use]
     pub const fn current_uid(&self) -> Option<u64> {
         self.maybe_current
+    }
+
+    /// The flow that the last packet belonged to (the innermost, if it was tunnelled), if it belonged to one.
+    #[must_use]
+    pub const fn last_flow(&self) -> Option<Flow> {
+        self.maybe_last
     }
 
     /// Counts so far.
@@ -185,6 +194,7 @@ impl Tracker {
     /// Take a packet.
     pub fn feed(&mut self, packet: &Packet<'_>, sink: &mut impl Sink) {
         self.counters.received = self.counters.received.saturating_add(1);
+        self.maybe_last = None;
         if packet.ts_ns > self.now_ns {
             self.now_ns = packet.ts_ns;
             self.expire_due(sink);
@@ -549,6 +559,7 @@ impl Tracker {
         let listed_as = entry.class;
         let uid = entry.flow.uid;
         self.maybe_current = Some(uid);
+        self.maybe_last = Some(entry.flow);
         let direction = entry.direction(source);
         entry.count(direction, ip.total_len, packet.ts_ns.max(entry.flow.first_ts_ns));
         let delta = act(entry, direction, &limits, sink);

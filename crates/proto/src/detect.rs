@@ -1,0 +1,65 @@
+//! Which protocol a flow speaks, by its first bytes.
+//!
+//! Rules of this file:
+//! 1. Content decides. A port only tips the scale where content alone is too little (DNS with one odd message).
+//! 2. An answer is final: found, or nothing, or not yet. "Not yet" ends at [`DETECT_BYTES`].
+use bunker_wire::{Direction, Flow};
+
+use crate::dns::{self, DnsDatagrams, DnsStream};
+use crate::engine::HttpStream;
+use crate::http::{self, Verdict};
+use crate::parser::{DatagramParser, StreamParser};
+
+/// Bytes of one direction that are kept while the protocol is unknown. Zeek's DPD buffer: 1,024; a mail banner fits twice.
+pub const DETECT_BYTES: usize = 2_048;
+
+/// What detection says.
+pub enum Found<P: ?Sized> {
+    /// This parser.
+    Parser(Box<P>),
+    /// No protocol that is read here.
+    Nothing,
+    /// Too few bytes.
+    Wait,
+}
+
+/// Chooses parsers. The engine's own is [`ByContent`]; tests bring theirs.
+pub trait Detect {
+    /// For a TCP flow that began with these bytes.
+    fn stream(&self, flow: &Flow, orig: &[u8], resp: &[u8]) -> Found<dyn StreamParser>;
+    /// For a flow whose first datagram is this.
+    fn datagram(&self, flow: &Flow, direction: Direction, payload: &[u8]) -> Found<dyn DatagramParser>;
+}
+
+/// Detection by content.
+#[derive(Clone, Copy, Default)]
+pub struct ByContent;
+
+impl Detect for ByContent {
+    fn stream(&self, flow: &Flow, orig: &[u8], resp: &[u8]) -> Found<dyn StreamParser> {
+        let mut wait = false;
+        for bytes in [orig, resp] {
+            if bytes.is_empty() {
+                continue;
+            }
+            match http::looks_like_http(bytes) {
+                Verdict::Yes => return Found::Parser(Box::new(HttpStream::default())),
+                Verdict::No => {}
+                Verdict::NeedMore => wait = true,
+            }
+            match dns::looks_like_dns_stream(flow, bytes) {
+                Some(true) => return Found::Parser(Box::new(DnsStream::new())),
+                Some(false) => {}
+                None => wait = true,
+            }
+        }
+        if wait || (orig.is_empty() && resp.is_empty()) { Found::Wait } else { Found::Nothing }
+    }
+
+    fn datagram(&self, flow: &Flow, _direction: Direction, payload: &[u8]) -> Found<dyn DatagramParser> {
+        if dns::is_dns_port(flow.resp.port) || dns::is_dns_port(flow.orig.port) || dns::looks_like_dns(payload) {
+            return Found::Parser(Box::new(DnsDatagrams::new()));
+        }
+        Found::Nothing
+    }
+}

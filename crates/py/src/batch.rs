@@ -1,0 +1,151 @@
+//! `Batch`: rows of one schema in columns, shared with Arrow without a copy.
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchReader, StructArray, ffi};
+use arrow_data::ffi::FFI_ArrowArray;
+use arrow_ipc::writer::StreamWriter;
+use arrow_pyarrow::{FromPyArrow, PyArrowType};
+use arrow_schema::ffi::FFI_ArrowSchema;
+use arrow_schema::{ArrowError, Field, Metadata, Schema};
+use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyCapsule};
+
+use crate::errors::arrow_error;
+use crate::row::Rows;
+
+/// Rows in columns. Immutable; its memory is shared by what is made of it.
+#[pyclass(frozen, module = "bunker._core")]
+pub struct Batch {
+    pub batch: RecordBatch,
+}
+
+/// The same columns under a schema without metadata.
+fn without_metadata(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let fields: Vec<Field> =
+        batch.schema().fields().iter().map(|field| field.as_ref().clone().with_metadata(Metadata::default())).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), batch.columns().to_vec())
+}
+
+#[pymethods]
+impl Batch {
+    /// Take an Arrow record batch, or anything that hands one over (`__arrow_c_array__`, `__arrow_c_stream__`).
+    #[staticmethod]
+    fn from_arrow(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = object.py();
+        if let Ok(batch) = object.cast::<Self>() {
+            return Ok(Self { batch: batch.get().batch.clone() });
+        }
+        let batch = if object.hasattr("__arrow_c_array__")? {
+            RecordBatch::from_pyarrow_bound(object)?
+        } else if object.hasattr("__arrow_c_stream__")? {
+            let reader: PyArrowType<arrow_array::ffi_stream::RecordBatchStreamReader> = object.extract()?;
+            let schema = reader.0.schema();
+            let pieces: Result<Vec<_>, _> = reader.0.collect();
+            let pieces = pieces.map_err(|error| arrow_error(py, "Arrow stream", &error))?;
+            arrow_select::concat::concat_batches(&schema, &pieces)
+                .map_err(|error| arrow_error(py, "Arrow stream", &error))?
+        } else {
+            return Err(PyTypeError::new_err("not an Arrow record batch or table"));
+        };
+        without_metadata(&batch)
+            .map(|batch| Self { batch })
+            .map_err(|error| arrow_error(py, "Arrow record batch", &error))
+    }
+
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    #[getter]
+    fn column_names(&self) -> Vec<String> {
+        self.batch.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Bytes of the columns.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.batch.get_array_memory_size()
+    }
+
+    /// The columns of these names, in this order.
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn select(&self, names: Vec<String>) -> PyResult<Self> {
+        let schema = self.batch.schema();
+        let indices: Vec<usize> = names
+            .iter()
+            .map(|name| schema.index_of(name).map_err(|_| PyKeyError::new_err(format!("no column {name}"))))
+            .collect::<PyResult<_>>()?;
+        let batch = self.batch.project(&indices).map_err(|_| PyKeyError::new_err("columns cannot be selected"))?;
+        Ok(Self { batch })
+    }
+
+    /// Without the rows of these flows.
+    #[allow(clippy::needless_pass_by_value)]
+    fn filter_out(&self, py: Python<'_>, uids: HashSet<u64>) -> PyResult<Self> {
+        let column = self.batch.column_by_name("uid").ok_or_else(|| PyKeyError::new_err("no column uid"))?;
+        let flows = column
+            .as_primitive_opt::<UInt64Type>()
+            .ok_or_else(|| PyTypeError::new_err("column uid is not of type FlowId"))?;
+        let keep: BooleanArray =
+            (0..flows.len()).map(|row| Some(flows.is_null(row) || !uids.contains(&flows.value(row)))).collect();
+        arrow_select::filter::filter_record_batch(&self.batch, &keep)
+            .map(|batch| Self { batch })
+            .map_err(|error| arrow_error(py, "filter", &error))
+    }
+
+    /// A part of the rows.
+    fn slice(&self, start: usize, rows: usize) -> Self {
+        let start = start.min(self.batch.num_rows());
+        Self { batch: self.batch.slice(start, rows.min(self.batch.num_rows().saturating_sub(start))) }
+    }
+
+    /// As an Arrow IPC stream: what crosses a pipe.
+    fn ipc<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let written = py.detach(|| {
+            let mut writer = StreamWriter::try_new(Vec::new(), &self.batch.schema())?;
+            writer.write(&self.batch)?;
+            writer.finish()?;
+            writer.into_inner()
+        });
+        written.map(|bytes| PyBytes::new(py, &bytes)).map_err(|error| arrow_error(py, "Arrow stream", &error))
+    }
+
+    /// The rows as views, in order.
+    fn rows(&self, py: Python<'_>) -> PyResult<Rows> {
+        Rows::of(py, &self.batch)
+    }
+
+    fn __len__(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Batch of {} rows, {} columns>", self.batch.num_rows(), self.batch.num_columns())
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let schema = FFI_ArrowSchema::try_from(self.batch.schema().as_ref())
+            .map_err(|error| arrow_error(py, "Arrow schema", &error))?;
+        PyCapsule::new_with_value(py, schema, c"arrow_schema")
+    }
+
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
+        // A consumer may wish for another schema; we may answer with ours (PyCapsule interface).
+        drop(requested_schema);
+        let data = StructArray::from(self.batch.clone()).into_data();
+        let (array, _): (FFI_ArrowArray, FFI_ArrowSchema) =
+            ffi::to_ffi(&data).map_err(|error| arrow_error(py, "Arrow array", &error))?;
+        let schema = self.__arrow_c_schema__(py)?;
+        Ok((schema, PyCapsule::new_with_value(py, array, c"arrow_array")?))
+    }
+}

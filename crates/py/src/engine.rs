@@ -1,0 +1,176 @@
+//! `Engine`: blocks of one lane in, batches of messages out, with the interpreter lock released.
+use std::collections::{HashMap, VecDeque};
+use std::panic::{Location, PanicHookInfo};
+use std::sync::Mutex;
+
+use arrow_array::RecordBatch;
+use bunker_proto::columns::MessageKind;
+use bunker_proto::engine::{Engine as ProtoEngine, EngineConfig, Fed};
+use bunker_proto::http::Config;
+use bunker_proto::parser::Wanted;
+use bunker_wire::block::BlockFormat;
+use bunker_wire::limits::Limits;
+use bunker_wire::tracker::Checksums;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::batch::Batch;
+use crate::errors::{arrow_error, configuration_error, unfinished};
+
+/// Panics remembered, oldest first; each is a place in our source.
+const SITES: usize = 64;
+static PANIC_SITES: Mutex<Vec<(String, u32)>> = Mutex::new(Vec::new());
+
+/// A panic's message may quote traffic: it is not printed. File and line of our source are kept.
+pub fn silence_panics() {
+    std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
+        if let Ok(mut sites) = PANIC_SITES.lock()
+            && sites.len() < SITES
+            && let Some(site) = info.location().map(|place: &Location<'_>| (place.file().to_owned(), place.line()))
+        {
+            sites.push(site);
+        }
+    }));
+}
+
+/// File and line of each panic that was caught in this process; 64 at most.
+#[pyfunction]
+pub fn panic_sites() -> Vec<(String, u32)> {
+    PANIC_SITES.lock().map(|sites| sites.clone()).unwrap_or_default()
+}
+
+/// One lane's analysis.
+#[pyclass(module = "bunker._core")]
+pub struct Engine {
+    engine: ProtoEngine,
+    flows: VecDeque<RecordBatch>,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (*, lane, want, seed, needs = Vec::new(), verify_checksums = true))]
+    #[allow(clippy::needless_pass_by_value)]
+    fn new(
+        py: Python<'_>,
+        lane: u16,
+        want: Vec<String>,
+        seed: [u8; 16],
+        needs: Vec<String>,
+        verify_checksums: bool,
+    ) -> PyResult<Self> {
+        let kinds = want
+            .iter()
+            .map(|name| {
+                MessageKind::from_name(name).ok_or_else(|| {
+                    configuration_error(py, "message kind", format!("the core makes no {name}"), "Use another")
+                })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let mut http = Config::default();
+        for need in &needs {
+            match need.as_str() {
+                "heads" => http.want_heads = true,
+                "bodies" => http.want_bodies = true,
+                "hashes" => http.want_hashes = true,
+                other => {
+                    let cause = format!("the core knows no {other}");
+                    return Err(configuration_error(py, "need", cause, "Known: heads, bodies, hashes"));
+                }
+            }
+        }
+        let config = EngineConfig {
+            lane,
+            want: Wanted::of(&kinds),
+            limits: Limits::default(),
+            seed,
+            checksums: if verify_checksums { Checksums::Verify } else { Checksums::Ignore },
+            http,
+        };
+        Ok(Self { engine: ProtoEngine::new(config), flows: VecDeque::new() })
+    }
+
+    /// Take a block. False: take the messages, then feed the same block again.
+    #[allow(unsafe_code)]
+    fn feed(&mut self, py: Python<'_>, format: u8, block: PyBuffer<u8>, number: u64) -> PyResult<bool> {
+        let format = BlockFormat::from_number(format).ok_or_else(|| PyValueError::new_err("unknown block format"))?;
+        if !block.is_c_contiguous() {
+            return Err(PyBufferError::new_err("a block is contiguous"));
+        }
+        let (pointer, length) = (block.buf_ptr().cast::<u8>().cast_const() as usize, block.len_bytes());
+        let engine = &mut self.engine;
+        let fed = py.detach(|| {
+            let bytes: &[u8] = if length == 0 {
+                &[]
+            } else {
+                // SAFETY: `block` holds the buffer for the whole call, so the memory stays where it is and is not freed or resized
+                // (buffer protocol); it is contiguous, of bytes, and `length` long. Nobody writes to it meanwhile: the caller
+                // promises that in the stub's words, and a worker has one thread.
+                unsafe { std::slice::from_raw_parts(pointer as *const u8, length) }
+            };
+            engine.feed(format, bytes, number)
+        });
+        drop(block);
+        fed.map(|fed| fed == Fed::Whole).map_err(|error| unfinished(py, error))
+    }
+
+    /// Let time pass: flows time out.
+    fn expire(&mut self, py: Python<'_>, now_ns: u64) {
+        let engine = &mut self.engine;
+        py.detach(|| engine.expire(now_ns));
+    }
+
+    /// The lane has ended: every flow ends.
+    fn finish(&mut self, py: Python<'_>) {
+        let engine = &mut self.engine;
+        py.detach(|| engine.finish());
+    }
+
+    /// All messages but flows: (kind, batch), batches of at most 65,536 rows.
+    fn take(&mut self, py: Python<'_>) -> PyResult<Vec<(&'static str, Batch)>> {
+        let engine = &mut self.engine;
+        let taken = py.detach(|| engine.take()).map_err(|error| arrow_error(py, "message table", &error))?;
+        Ok(taken.into_iter().map(|(kind, batch)| (kind.name(), Batch { batch })).collect())
+    }
+
+    /// Flows that have ended, at most 65,536; call until there are none. Their outcomes are final with the first call.
+    fn take_flows(&mut self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        if self.flows.is_empty() {
+            let engine = &mut self.engine;
+            let taken = py.detach(|| engine.take_flows()).map_err(|error| arrow_error(py, "flow table", &error))?;
+            self.flows.extend(taken);
+        }
+        Ok(self.flows.pop_front().map(|batch| Batch { batch }))
+    }
+
+    /// Nothing of this flow follows, and its record says "erroneous" unless it has been taken. False: there is no such flow.
+    fn condemn(&mut self, uid: u64) -> bool {
+        self.engine.condemn(uid)
+    }
+
+    /// Every count by its name.
+    fn counters(&self) -> HashMap<String, u64> {
+        self.engine.counters().into_iter().collect()
+    }
+
+    /// The oldest block that a flow that has not ended began in.
+    fn oldest_needed_block(&self) -> Option<u64> {
+        self.engine.oldest_needed_block()
+    }
+
+    /// Rows that wait to be taken.
+    fn pending_rows(&self) -> usize {
+        self.flows.iter().fold(self.engine.pending_rows(), |sum, batch| sum.saturating_add(batch.num_rows()))
+    }
+
+    /// Bytes of traffic held.
+    fn live_bytes(&self) -> u64 {
+        self.engine.live_bytes()
+    }
+
+    #[allow(clippy::unused_self)]
+    const fn __repr__(&self) -> &'static str {
+        "<Engine>"
+    }
+}
