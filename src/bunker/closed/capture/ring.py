@@ -134,7 +134,7 @@ class Ring:
         self._at = 0
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN | select.POLLERR)
-        self._socket = socket.socket(fileno=socket.dup(fd))
+        self._socket = socket.socket(fileno=fd)  # owns it from here: a duplicate would need a right that a capturer has not
         self.dropped = 0
         """Packets that the kernel dropped because no block was free."""
         self.received = 0
@@ -146,7 +146,7 @@ class Ring:
         """The next retired block, or None when the time is over. The interface going down is no error: packets may come again."""
         start = self._at * self._block_bytes
         if not self._is_ours(start):
-            for _, event in self._poll.poll(timeout_s * 1000):
+            for _, event in self._poll.poll(timeout_s * 1000) if timeout_s else ():
                 if event & select.POLLERR:
                     self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # clears ENETDOWN
             if not self._is_ours(start):
@@ -164,6 +164,10 @@ class Ring:
             last_ts_ns=last_ts_ns,
             status=status,
         )
+
+    def fileno(self) -> int:
+        """For poll: readable while a block is ours."""
+        return self._fd
 
     def _is_ours(self, start: int) -> bool:
         return bool(int.from_bytes(self._view[start + _STATUS_OFFSET : start + _STATUS_OFFSET + 4], "little") & _STATUS_USER)

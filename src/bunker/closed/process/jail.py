@@ -117,12 +117,13 @@ class Enforcement:
         return tuple(missing)
 
     def words(self) -> dict[str, str]:
-        """For the start statement: name to "enforced (how)" or "missing (why)"."""
+        """For people: name to "enforced (how)" or "missing (why)"."""
         return {entry.name: f"{'enforced' if entry.enforced else 'missing'} ({entry.detail})" for entry in self.entries}
 
     @staticmethod
     def weakest(several: Mapping[str, Enforcement]) -> dict[str, str]:
-        """One table for a box: an entry is enforced only if it is for every process, else it names those without."""
+        """For the start statement, one table for a box: an entry is enforced only if it is for every process, else it names those
+        without."""
         table: dict[str, str] = {}
         names = {entry.name: None for enforcement in several.values() for entry in enforcement.entries}
         for name in names:
@@ -132,7 +133,7 @@ class Enforcement:
                 for entry in enforcement.entries
                 if entry.name == name and not entry.enforced
             )
-            table[name] = f"missing ({', '.join(without)})" if without else "enforced"
+            table[name] = f"missing: {', '.join(without)}" if without else "enforced"
         return table
 
 

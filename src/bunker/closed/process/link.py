@@ -2,8 +2,8 @@
 
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
-2. Capturer to worker: `SEALED` (a block is on disk), `ENDED` (there will be no more). Worker to capturer: `RELEASED`
-   (no block up to this number is needed any more; the keys of files that hold nothing else die).
+2. Capturer to worker: `SEALED` (a block is on disk), `DAMAGED` (a capture file ended early), `ENDED` (there will be no more).
+   Worker to capturer: `RELEASED` (no block up to this number is needed any more; the keys of files that hold nothing else die).
 3. A message that is none of these ends the process that received it: the other side is broken.
 """
 
@@ -19,7 +19,9 @@ from bunker.errors import BoxError
 _SEALED = b"S"
 _ENDED = b"E"
 _RELEASED = b"R"
+_DAMAGED = b"D"
 _NUMBER = struct.Struct("<cQ")
+_DAMAGE = struct.Struct("<cQQQ")
 MESSAGE_BYTES = 512
 
 
@@ -42,7 +44,16 @@ class Released:
     number: int
 
 
-Message = Sealed | Ended | Released
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """Capture file `file` could be read up to `offset` only; `reason` is a place in `frames.DAMAGES`."""
+
+    file: int
+    offset: int
+    reason: int
+
+
+Message = Sealed | Ended | Released | Damaged
 
 
 def encode(message: Message) -> bytes:
@@ -54,6 +65,8 @@ def encode(message: Message) -> bytes:
             return _ENDED
         case Released(number=number):
             return _NUMBER.pack(_RELEASED, number)
+        case Damaged(file=file, offset=offset, reason=reason):
+            return _DAMAGE.pack(_DAMAGED, file, offset, reason)
 
 
 def decode(datagram: bytes) -> Message:
@@ -69,6 +82,9 @@ def decode(datagram: bytes) -> Message:
         return Ended()
     if tag == _RELEASED and len(datagram) == _NUMBER.size:
         return Released(number=_NUMBER.unpack(datagram)[1])
+    if tag == _DAMAGED and len(datagram) == _DAMAGE.size:
+        _, file, offset, reason = _DAMAGE.unpack(datagram)
+        return Damaged(file=file, offset=offset, reason=reason)
     raise BoxError("link between capturer and worker", "an unknown message", "This is a bug or a taken-over process")
 
 
