@@ -97,7 +97,8 @@ def open_ring(
             sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8s", index, _MR_PROMISC, 0, b""))
         sock.bind((interface, _ETH_P_ALL))
         if fanout_group is not None:
-            sock.setsockopt(_SOL_PACKET, _FANOUT, fanout_group | (_FANOUT_HASH | _FANOUT_FLAG_DEFRAG) << 16)
+            mode = _FANOUT_HASH | _FANOUT_FLAG_DEFRAG
+            sock.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("I", fanout_group | mode << 16))
     except OSError as error:
         sock.close()
         raise ConfigurationError(
