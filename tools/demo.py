@@ -2,8 +2,10 @@
 
     make demo
 
-Everything it prints comes from the commands that a user types, or from what those wrote. Live capture needs root; the namespaces
-are the demo's own and are gone at its end. Exit code 0 only if both runs are whole and nothing of the traffic is found in what came out.
+Everything it prints comes from the commands that a user types, or from what those wrote. Live capture needs root;
+the namespaces
+are the demo's own and are gone at its end. Exit code 0 only if both runs are whole and nothing of the traffic is
+found in what came out.
 """
 
 from __future__ import annotations
@@ -126,7 +128,9 @@ def veth() -> Iterator[tuple[str, str]]:
 
 
 def replay(device: str, path: Path) -> None:
-    """Send the frames of a capture file in their rhythm, fast enough to take REPLAY_S seconds. Runs in the namespace."""
+    """Send the frames of a capture file in their rhythm, fast enough to take REPLAY_S seconds. Runs in the
+    namespace.
+    """
     packets = packets_of(path)
     first, last = packets[0][0], packets[-1][0]
     scale = REPLAY_S / max((last - first) / 1e9, REPLAY_S)
@@ -144,7 +148,14 @@ def replay(device: str, path: Path) -> None:
 def live(directory: Path) -> None:
     """Capture the same packets from an interface; Ctrl-C (SIGINT) ends the run in order."""
     with veth() as (box, network):
-        words = ["run", str(EXPERIMENT.relative_to(ROOT)), "--interface", "tap0", "-o", str(directory.relative_to(ROOT))]
+        words = [
+            "run",
+            str(EXPERIMENT.relative_to(ROOT)),
+            "--interface",
+            "tap0",
+            "-o",
+            str(directory.relative_to(ROOT)),
+        ]
         say(f"$ bunker {' '.join(words)}")
         process = subprocess.Popen(["ip", "netns", "exec", box, str(BUNKER), *words], cwd=ROOT)
         try:
@@ -212,8 +223,8 @@ def main() -> int:
         "source .venv/bin/activate",
         "bunker check examples/web-study/experiment.toml     # what leaves, and what an attacker could learn from it",
         "bunker show out/demo-file                           # the run: box, key, bundle, counters",
-        "bunker show out/demo-file flow --csv                # also --json; records/*/part-*.parquet for DuckDB, pandas, Spark",
-        "bunker verify out/demo-file                         # change a byte below out/demo-file/envelopes and try again",
+        "bunker show out/demo-file flow --csv                # or --json; Parquet in out/demo-file/records",
+        "bunker verify out/demo-file                         # change a byte in out/demo-file/envelopes, try again",
         "less out/demo-file/heartbeats.jsonl                 # what the box signed about itself",
     ):
         say(f"  {command}")

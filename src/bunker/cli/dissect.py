@@ -143,7 +143,8 @@ def dissect(  # noqa: PLR0917 - click passes options by name
         context.exit(0)
     for number, offset, reason in reader.damages:
         click.echo(
-            f"bunker: capture file {files[number]}: {reason.replace('_', ' ')} at byte {offset}; what stands before it was processed",
+            f"bunker: capture file {files[number]}: {reason.replace('_', ' ')} at byte {offset}; "
+            "what stands before it was processed",
             err=True,
         )
     context.exit(1 if reader.damages else 0)

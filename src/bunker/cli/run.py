@@ -58,7 +58,12 @@ def _signals_to(process: Process) -> Iterator[None]:
 @click.command()
 @click.argument("experiment", type=click.Path(path_type=Path), metavar="EXPERIMENT|BUNDLE")
 @click.option(
-    "--read", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="capture files; - is standard input"
+    "--read",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="capture files; - is standard input",
 )
 @click.argument("more_files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
 @click.option("--interface", "-i", metavar="IF", help="capture live from this interface")
@@ -96,7 +101,9 @@ def run(  # noqa: PLR0917 - click passes options by name
             "--closed-box none", "refuses live interfaces", "Read a capture file of lab traffic, or use another box"
         )
     if directory is not None and directory.exists() and any(directory.iterdir()):
-        raise ConfigurationError(f"-o {directory}", "is not empty", "Name a new directory: a run is never mixed with another")
+        raise ConfigurationError(
+            f"-o {directory}", "is not empty", "Name a new directory: a run is never mixed with another"
+        )
     click.echo(f"bundle {bundle.digest}", err=True)
     if box == "none":
         click.echo(_LOUD, err=True)
@@ -129,7 +136,9 @@ def _exit_code(status: int | None, source: Source, verdict: Verdict | None, dire
             click.echo(line, err=True)
         return 1
     if status != 0:
-        raise BoxError("the box", f"ended with status {status}", "The verdict and diagnostics.jsonl say what it could still say")
+        raise BoxError(
+            "the box", f"ended with status {status}", "The verdict and diagnostics.jsonl say what it could still say"
+        )
     return 0 if verdict is None else verdict.exit_code
 
 
@@ -139,7 +148,11 @@ def _damages(source: Source, directory: Path | None) -> list[str]:
     if directory is not None:
         for text in (directory / "diagnostics.jsonl").read_bytes().splitlines():
             event = diagnostics.decode(b"[" + text + b"]")[0]
-            if event.kind is DiagnosticKind.CAPTURE_FILE_DAMAGED and event.number is not None and event.reason is not None:
+            if (
+                event.kind is DiagnosticKind.CAPTURE_FILE_DAMAGED
+                and event.number is not None
+                and event.reason is not None
+            ):
                 lines.append(_damage(source.files[event.number], event.offset, event.reason.value))
     return lines or ["bunker: a capture file is damaged; the diagnostics of the run say which, where and why"]
 
@@ -173,4 +186,6 @@ def _run_inline(bundle: Bundle, source: Source, directory: Path | None, target: 
 
 
 def _damage(file: Path, offset: int | None, reason: str) -> str:
-    return f"bunker: capture file {file}: {reason.replace('_', ' ')} at byte {offset}; what stands before it was processed"
+    return (
+        f"bunker: capture file {file}: {reason.replace('_', ' ')} at byte {offset}; what stands before it was processed"
+    )

@@ -18,7 +18,9 @@ def message_record(kind: str) -> RecordSchema:
     Raises:
         ConfigurationError: the core makes no such message.
     """
-    fields = (Field(name=name, type=FieldType(word), nullable=nullable) for name, word, nullable in message_schema(kind))
+    fields = (
+        Field(name=name, type=FieldType(word), nullable=nullable) for name, word, nullable in message_schema(kind)
+    )
     return RecordSchema(name=kind, fields=tuple(field for field in fields if field.type is not FieldType.CONTENT))
 
 

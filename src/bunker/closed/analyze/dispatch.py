@@ -3,9 +3,10 @@
 Place in the flow: core's batches ▶ here ▶ frames for the releaser.
 
 Rules of this file:
-1. Flows come last: an analyzer may fail on a message of a flow whose end stands in the same turn, and the outcome must say so.
-2. A flow on which an analyzer failed is condemned: what this turn made of it is thrown away, nothing of it follows, and its flow
-   record ends `erroneous`.
+1. Flows come last: an analyzer may fail on a message of a flow whose end stands in the same turn, and the outcome
+   must say so.
+2. A flow on which an analyzer failed is condemned: what this turn made of it is thrown away, nothing of it follows,
+   and its flow record ends `erroneous`.
 3. What is known of a fault is a closed set: analyzer, class of the exception if it is one of Python's own, line in the
    analyzer's source. No message, no locals.
 """
@@ -75,7 +76,9 @@ def _source_of(function: Callable[..., Any]) -> str:
 
 @dataclass(slots=True)
 class _Rows:
-    """Records of one kind that await the end of a turn, each with its flow, so that a condemned flow's can be left out."""
+    """Records of one kind that await the end of a turn, each with its flow, so that a condemned flow's can be left
+    out.
+    """
 
     schema: RecordSchema
     flows: list[int | None] = field(default_factory=list)

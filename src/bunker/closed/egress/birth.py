@@ -21,7 +21,8 @@ _ARROW = {
 def output_schemas(policy: Policy, gate: Gate) -> tuple[OutputSchema, ...]:
     """One schema for each record that the policy releases, in the order of their names.
 
-    A field's `type` is the emitted type and what was done to it ("Host.tag"); `arrow` is the core's own word for its output.
+    A field's `type` is the emitted type and what was done to it ("Host.tag"); `arrow` is the core's own word for its
+    output.
     """
     return tuple(
         OutputSchema(

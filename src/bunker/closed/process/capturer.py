@@ -1,11 +1,13 @@
 """The capturer: takes blocks from the packet rings or from capture files, seals them, puts them into the spool.
 
-Secrets: the block keys (to seal). Reads: the packet sockets or the capture files. Writes: spool files, its counter page, the links.
-If it is taken over completely: sees traffic from now on; has no way to send it.
+Secrets: the block keys (to seal). Reads: the packet sockets or the capture files. Writes: spool files, its counter
+page, the links. If it is taken over completely: sees traffic from now on; has no way to send it.
 
 Rules of this file:
-1. Nothing blocks capture: a full spool is a counted gap, a slow disk waits in the ring, a slow worker is the spool's business.
-2. Capture files can wait, and do: nothing of a file is dropped because the spool is full, unless analysis begins only afterwards.
+1. Nothing blocks capture: a full spool is a counted gap, a slow disk waits in the ring, a slow worker is the spool's
+   business.
+2. Capture files can wait, and do: nothing of a file is dropped because the spool is full, unless analysis begins
+   only afterwards.
 3. A spool file's key dies as soon as its worker has said that it is done with it, and all keys die at the end.
 """
 
@@ -179,9 +181,7 @@ class Capturer:
         self.lanes = [Lane(lane, self.keys, deferred=settings.deferred) for lane in settings.lanes]
         for number, (lane, given) in enumerate(zip(self.lanes, settings.lanes, strict=True)):
             if given.ring_fd is not None:
-                lane.ring = Ring(
-                    given.ring_fd, lane=number, block_bytes=settings.block_bytes, blocks=given.ring_blocks
-                )
+                lane.ring = Ring(given.ring_fd, lane=number, block_bytes=settings.block_bytes, blocks=given.ring_blocks)
         self.damaged = 0
         self._next_count = 0.0
         self._poll = select.poll()

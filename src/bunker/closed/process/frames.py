@@ -1,9 +1,10 @@
 """What a worker writes into its one pipe, and how the releaser cuts it up again.
 
 Rules of this file:
-1. A frame is: kind (1 byte), record number (u16, little endian), length (u32), body. Lengths are checked before anything is kept.
-2. Kinds: RECORDS (body: one Arrow IPC stream of the record's schema), FAULT and EVENT (fixed numbers only), ENDED (empty body,
-   last).
+1. A frame is: kind (1 byte), record number (u16, little endian), length (u32), body. Lengths are checked before
+   anything is kept.
+2. Kinds: RECORDS (body: one Arrow IPC stream of the record's schema), FAULT and EVENT (fixed numbers only), ENDED
+   (empty body, last).
 3. The reader trusts nothing: a frame that breaks a rule poisons the pipe, and the releaser reads no more of it.
 """
 

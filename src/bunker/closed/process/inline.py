@@ -1,8 +1,9 @@
 """Diagnostic mode (`--closed-box none`): all stages in one ordinary process, so that pdb, prints and logs work.
 
-Holds nothing back from anybody on this machine, and says so: the tier in every statement is "none". Takes capture files only; a live
-interface is refused before this module is reached. The stages are the same objects as in the box; only spool and jail are left
-out, since there is nobody to hide the packets from.
+Holds nothing back from anybody on this machine, and says so: the tier in every statement is "none". Takes capture
+files only; a live
+interface is refused before this module is reached. The stages are the same objects as in the box; only spool and
+jail are left out, since there is nobody to hide the packets from.
 """
 
 from __future__ import annotations

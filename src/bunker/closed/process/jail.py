@@ -28,6 +28,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import msgspec
+
 from bunker.errors import BoxError
 from bunker.native import jail as native
 from bunker.native.jail import Entry
@@ -122,8 +124,8 @@ class Enforcement:
 
     @staticmethod
     def weakest(several: Mapping[str, Enforcement]) -> dict[str, str]:
-        """For the start statement, one table for a box: an entry is enforced only if it is for every process, else it names those
-        without."""
+        """For the start statement, one table for a box: an entry is enforced only if it is for every process, else
+        it names those without."""
         table: dict[str, str] = {}
         names = {entry.name: None for enforcement in several.values() for entry in enforcement.entries}
         for name in names:
@@ -271,6 +273,14 @@ def spawn(spec: JailSpec, module: str, argument: str = "") -> Process:
     return _started(spec.role, pid, reading)
 
 
+class _Report(msgspec.Struct):
+    """What a launch says, line by line: the number of process 1, what is enforced, or why it failed."""
+
+    pid: int | None = None
+    error: tuple[str, str, str] | None = None
+    entries: tuple[Entry, ...] | None = None
+
+
 def _started(role: Role, launcher: int, reading: int) -> Process:
     """Read the launch's report: lines of JSON, until the process closes it to begin its work."""
     text = b""
@@ -282,18 +292,20 @@ def _started(role: Role, launcher: int, reading: int) -> Process:
             break
         text += piece
     os.close(reading)
-    found: dict[str, object] = {}
+    report = _Report()
     for line in text.splitlines():
-        found |= json.loads(line)
-    pid = int(str(found.get("pid", launcher)))
+        said = msgspec.json.decode(line, type=_Report)
+        report = _Report(
+            pid=said.pid or report.pid, error=said.error or report.error, entries=said.entries or report.entries
+        )
+    pid = report.pid or launcher
     if pid != launcher:
         os.waitpid(launcher, 0)
-    if "entries" not in found:
+    if report.entries is None:
         _end(pid)
-        thing, cause, remedy = found.get("error", ("jail", f"the {role} ended during its launch", "See the entries"))  # type: ignore[misc]
+        thing, cause, remedy = report.error or ("jail", f"the {role} ended during its launch", "See the entries")
         raise BoxError(thing, cause, remedy)
-    entries = tuple(Entry(**entry) for entry in found["entries"])  # type: ignore[attr-defined]
-    return Process(pid=pid, role=role, enforcement=Enforcement(entries=entries))
+    return Process(pid=pid, role=role, enforcement=Enforcement(entries=report.entries))
 
 
 def _end(pid: int) -> None:

@@ -2,8 +2,10 @@
 
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
-2. Capturer to worker: `SEALED` (a block is on disk), `DAMAGED` (a capture file ended early), `ENDED` (there will be no more).
-   Worker to capturer: `RELEASED` (no block up to this number is needed any more; the keys of files that hold nothing else die).
+2. Capturer to worker: `SEALED` (a block is on disk), `DAMAGED` (a capture file ended early), `ENDED` (there will be
+   no more).
+   Worker to capturer: `RELEASED` (no block up to this number is needed any more; the keys of files that hold nothing
+   else die).
 3. A message that is none of these ends the process that received it: the other side is broken.
 """
 
@@ -91,8 +93,8 @@ def decode(datagram: bytes) -> Message:
 class Link:
     """One end of the channel.
 
-    What cannot be sent at once waits in order; there are never more messages than the spool has slots, so the queue is bounded
-    by the spool's size.
+    What cannot be sent at once waits in order; there are never more messages than the spool has slots, so the queue
+    is bounded by the spool's size.
     """
 
     def __init__(self, fd: int) -> None:

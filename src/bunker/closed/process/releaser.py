@@ -6,9 +6,10 @@ If it is taken over completely: can release what is in flight.
 Rules of this file:
 1. Whatever a worker writes is hostile until the gate has passed it; a worker whose pipe is refused is not read again.
 2. What goes out is a cleared batch, a heartbeat or diagnostics; there is no fourth thing.
-3. The egress is never waited for: when the queue is full the pipes are not read, so workers wait, the spool fills, and what no longer
-   fits is a counted gap. Capture never notices.
-4. The last word is said in every case that leaves this process alive: END when all workers ended and the supervisor says so, else ABORT.
+3. The egress is never waited for: when the queue is full the pipes are not read, so workers wait, the spool fills,
+   and what no longer fits is a counted gap. Capture never notices.
+4. The last word is said in every case that leaves this process alive: END when all workers ended and the supervisor
+   says so, else ABORT.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def refusal_counter(kind: str) -> Counter:
 
 
 def settled(counters: dict[Counter, int]) -> dict[Counter, int]:
-    """Counters of a box whose capturer and workers were killed: with their memory the keys are gone, and what was not analysed
-    is destroyed."""
+    """Counters of a box whose capturer and workers were killed: with their memory the keys are gone, and what was
+    not analysed is destroyed."""
     done = dict(counters)
     destroyed = done[BALANCE_IN] - sum(done[counter] for counter in BALANCE_OUT)
     done[Counter.PACKETS_DESTROYED] += max(0, destroyed)
@@ -111,7 +112,9 @@ class Releaser:
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
         self.pages = [CounterPage.attach(fd, writable=False) for fd in settings.all_counters_fds]
         self.lanes = [
-            Lane(number=number, fd=fd, reader=frames.FrameReader(records=len(self.names), analyzers=len(bundle.sources)))
+            Lane(
+                number=number, fd=fd, reader=frames.FrameReader(records=len(self.names), analyzers=len(bundle.sources))
+            )
             for number, fd in enumerate(settings.records_fds)
         ]
         self.outlet = Outlet(settings.egress_fd)
@@ -139,23 +142,8 @@ class Releaser:
         next_beat = time.monotonic() + self.heartbeat_s
         verdict: Verdict | None = None
         while verdict is None:
-            poll = select.poll()
-            # Room for the largest batch before anything is read: what has been read is never thrown away.
-            if self.outlet.room(limits.RECORD_FRAME_BYTES.default, records=True):
-                for lane in self.lanes:
-                    if lane.open:
-                        poll.register(lane.fd, select.POLLIN)
-            if not any(lane.open for lane in self.lanes):
-                poll.register(self.settings.verdict_fd, select.POLLIN)
-            if self.outlet.state is OutletState.OPEN:
-                poll.register(self.outlet.fileno(), select.POLLOUT if self.outlet.waiting else 0)
-            ready = dict(poll.poll(max(0.0, next_beat - time.monotonic()) * 1000))
-            egress = ready.get(self.outlet.fileno(), 0)
-            if egress & select.POLLOUT:
-                self._flush()
-            if egress & (select.POLLERR | select.POLLHUP) and self.outlet.state is OutletState.OPEN:
-                self.outlet.peer_gone()
-                self._note_lost()
+            ready = self._wait(max(0.0, next_beat - time.monotonic()))
+            self._attend_egress(ready.get(self.outlet.fileno(), 0))
             for lane in self.lanes:
                 if lane.open and lane.fd in ready:
                     self._hear(lane)
@@ -166,6 +154,27 @@ class Releaser:
                 self._beat()
                 next_beat = time.monotonic() + self.heartbeat_s
         return self._last_word(verdict)
+
+    def _wait(self, seconds: float) -> dict[int, int]:
+        """Descriptors that are ready: pipes while there is room, the verdict once all pipes are shut, the egress."""
+        poll = select.poll()
+        # Room for the largest batch before anything is read: what has been read is never thrown away.
+        if self.outlet.room(limits.RECORD_FRAME_BYTES.default, records=True):
+            for lane in self.lanes:
+                if lane.open:
+                    poll.register(lane.fd, select.POLLIN)
+        if not any(lane.open for lane in self.lanes):
+            poll.register(self.settings.verdict_fd, select.POLLIN)
+        if self.outlet.state is OutletState.OPEN:
+            poll.register(self.outlet.fileno(), select.POLLOUT if self.outlet.waiting else 0)
+        return dict(poll.poll(seconds * 1000))
+
+    def _attend_egress(self, events: int) -> None:
+        if events & select.POLLOUT:
+            self._flush()
+        if events & (select.POLLERR | select.POLLHUP) and self.outlet.state is OutletState.OPEN:
+            self.outlet.peer_gone()
+            self._note_lost()
 
     def _pulse(self, counters: dict[Counter, int]) -> Pulse:
         return Pulse(now_ns=time.time_ns(), monotonic_ns=time.monotonic_ns(), counters=counters)

@@ -116,4 +116,6 @@ def settings_of(kind: type[T], argument: str | None = None) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
-        raise BoxError("start of a process", f"its settings cannot be read ({error})", "Start it by bunker run") from None
+        raise BoxError(
+            "start of a process", f"its settings cannot be read ({error})", "Start it by bunker run"
+        ) from None

@@ -3,8 +3,8 @@
 Place in the flow: bunker run ▶ here ▶ `enter_box(supervisor)`.
 
 Rules of this file:
-1. Nothing is made that cannot be had: rings, files, space, keys' memory and the egress are claimed first, so that errors come before
-   the first packet.
+1. Nothing is made that cannot be had: rings, files, space, keys' memory and the egress are claimed first, so that
+   errors come before the first packet.
 2. The key store is made here and never mapped here; this process never sees a packet or a key.
 3. After `enter`, this process has closed every descriptor of raw traffic and keys.
 """
@@ -68,7 +68,9 @@ def open_files(files: tuple[Path, ...]) -> list[int]:
         except OSError as error:
             for fd in fds:
                 os.close(fd)
-            raise ConfigurationError(f"capture file {path}", f"cannot be read ({error.strerror})", "Check the path") from None
+            raise ConfigurationError(
+                f"capture file {path}", f"cannot be read ({error.strerror})", "Check the path"
+            ) from None
     return fds
 
 
@@ -100,7 +102,7 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
     rings: list[RingSetup] = []
     try:
         for _ in range(experiment.lanes):
-            rings.append(  # noqa: PERF401 - what is open must be closed if the next fails
+            rings.append(
                 open_ring(
                     interface,
                     block_bytes=experiment.block_bytes,
@@ -120,7 +122,7 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
 class _Lanes:
     """Descriptors of all lanes, and the settings that name them."""
 
-    def __init__(self, bundle: Bundle, run: bytes, spool: list[LaneFiles], rings: list[RingSetup], fds: Descriptors) -> None:
+    def __init__(self, run: bytes, spool: list[LaneFiles], rings: list[RingSetup], fds: Descriptors) -> None:
         self.capturer: list[LaneSettings] = []
         self.workers: list[WorkerSettings] = []
         self.records: list[int] = []
@@ -206,7 +208,7 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         keys_fd, _ = create_store(sum(len(lane.fds) for lane in spool))
         fds.add("keys", keys_fd)
         fds.add("bundle", _bundle_fd(bundle))
-        lanes = _Lanes(bundle, run, spool, rings, fds)
+        lanes = _Lanes(run, spool, rings, fds)
         orders_out, orders_in = os.pipe2(os.O_CLOEXEC)
         verdict_out, verdict_in = os.pipe2(os.O_CLOEXEC)
         capturer_page = fds.add("counters-capturer", CounterPage.create())

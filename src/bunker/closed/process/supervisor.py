@@ -5,9 +5,12 @@ Reads: the status of its children. Writes: orders to the capturer, the verdict t
 If it is taken over completely: can stop the run.
 
 Rules of this file:
-1. It is process 1 of the box: when it dies, however it dies, the kernel kills every other process of the box, and the keys with them.
-2. First SIGTERM: capture stops, what is captured is analysed. Second: everything is destroyed at once; capturer and workers die
-   first, and with their last reference the kernel frees the keys' memory. It dies itself with the command that started the box.
+1. It is process 1 of the box: when it dies, however it dies, the kernel kills every other process of the box, and
+   the keys with them.
+2. First SIGTERM: capture stops, what is captured is analysed. Second: everything is destroyed at once; capturer and
+   workers die
+   first, and with their last reference the kernel frees the keys' memory. It dies itself with the command that
+   started the box.
 3. A capturer or worker that dies ends the run: ABORT is said if there is still somebody to say it.
 """
 
@@ -46,7 +49,9 @@ class Supervisor:
         self.failed = self.damaged = self.destroyed = False
 
     def start(self) -> None:
-        """Start the workers, the capturer (which waits for its order), and the releaser, which tells what holds for all; then capture."""
+        """Start the workers, the capturer (which waits for its order), and the releaser, which tells what holds for
+        all; then capture.
+        """
         for worker in self.settings.workers:
             self._start_worker(worker.spool.lane)
         self._start_capturer()
@@ -116,8 +121,8 @@ class Supervisor:
         self.children["releaser"] = spawn(spec, "bunker.closed.process.releaser", encoded(told))
 
     def _close_others(self) -> None:
-        """Whatever only the children need is closed here: an end of file must mean that the process at the other end is gone, and the
-        keys must vanish with the processes that use them."""
+        """Whatever only the children need is closed here: an end of file must mean that the process at the other end
+        is gone, and the keys must vanish with the processes that use them."""
         settings = self.settings
         own = {settings.orders_fd, settings.verdict_fd}
         capturer, releaser = settings.capturer, settings.releaser
@@ -151,7 +156,9 @@ class Supervisor:
                 child.kill()
 
     def run(self) -> int:
-        """Until all children are gone. 0 if the run ended whole, EXIT_DAMAGED if it did but for a damaged capture file."""
+        """Until all children are gone. 0 if the run ended whole, EXIT_DAMAGED if it did but for a damaged capture
+        file.
+        """
         told = False
         waiting = dict(self.children)
         while waiting:

@@ -1,8 +1,8 @@
 """The worker of one lane: unseals blocks, lets the core and the analyzers read them, writes records into one pipe.
 
 Secrets: the lane's block keys. Reads: its lane of the spool, the bundle. Writes: one pipe, its counter page, one link.
-If it is taken over completely: sees what the lane's spool holds; has no network, no files, no other process; what it writes is
-typed and goes through the policy.
+If it is taken over completely: sees what the lane's spool holds; has no network, no files, no other process; what it
+writes is typed and goes through the policy.
 
 Rules of this file:
 1. The bundle's analyzers are loaded inside the jail; from the first block on the strict system-call list holds as well.
@@ -82,9 +82,10 @@ class PipeOutput:
 class Watchdog:
     """Interrupts an analyzer's call that takes longer than allowed.
 
-    A timer ticks four times within the limit; a call that the tick sees five times in a row is interrupted by `CallTimedOut`, raised in
-    the analyzer. Costs nothing per call. A call that never returns to the interpreter is not reached this way: that worker
-    is the supervisor's to kill.
+    A timer ticks four times within the limit; a call that the tick sees five times in a row is interrupted by
+    `CallTimedOut`, raised in
+    the analyzer. Costs nothing per call. A call that never returns to the interpreter is not reached this way: that
+    worker is the supervisor's to kill.
     """
 
     def __init__(self, dispatcher: Dispatcher, limit_ns: int) -> None:
@@ -234,4 +235,3 @@ def main() -> int:
     lock_down("worker")
     worker.run()
     return 0
-

@@ -1,8 +1,8 @@
 """The spool's files: claimed whole before the start, so that a full disk is met then and not in the middle of a run.
 
 Rules of this file:
-1. The directory is private (0700); files are new, have their full size at once, and lose their names before the first byte:
-   when the last process that has them is gone, so are they.
+1. The directory is private (0700); files are new, have their full size at once, and lose their names before the
+   first byte: when the last process that has them is gone, so are they.
 2. O_DIRECT where the file system has it: nothing of a block passes through the page cache.
 """
 
@@ -50,14 +50,18 @@ def claim(directory: Path, *, lanes: int, size: int, block_bytes: int) -> list[L
     files = lane_bytes // file_bytes
     if files < _FILES_MIN:
         raise ConfigurationError(
-            "spool.size", f"{size} bytes hold fewer than {_FILES_MIN} blocks a lane", f"Use at least {_FILES_MIN * lanes * slot} bytes"
+            "spool.size",
+            f"{size} bytes hold fewer than {_FILES_MIN} blocks a lane",
+            f"Use at least {_FILES_MIN * lanes * slot} bytes",
         )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return [_lane(directory, lane, files=files, file_bytes=file_bytes, slot=slot) for lane in range(lanes)]
     except OSError as error:
         raise ConfigurationError(
-            f"spool.directory {directory}", f"{size} bytes cannot be claimed ({error.strerror})", "Free space, or lower spool.size"
+            f"spool.directory {directory}",
+            f"{size} bytes cannot be claimed ({error.strerror})",
+            "Free space, or lower spool.size",
         ) from None
 
 
