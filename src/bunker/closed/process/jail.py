@@ -27,8 +27,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from bunker.errors import BoxError
 from bunker.native import jail as native
@@ -273,14 +272,6 @@ def spawn(spec: JailSpec, module: str, argument: str = "") -> Process:
     return _started(spec.role, pid, reading)
 
 
-class _Report(msgspec.Struct):
-    """What a launch says, line by line: the number of process 1, what is enforced, or why it failed."""
-
-    pid: int | None = None
-    error: tuple[str, str, str] | None = None
-    entries: tuple[Entry, ...] | None = None
-
-
 def _started(role: Role, launcher: int, reading: int) -> Process:
     """Read the launch's report: lines of JSON, until the process closes it to begin its work."""
     text = b""
@@ -292,20 +283,19 @@ def _started(role: Role, launcher: int, reading: int) -> Process:
             break
         text += piece
     os.close(reading)
-    report = _Report()
+    # json, not msgspec: the launcher's bare interpreter imports this module before it knows any package.
+    said: dict[str, Any] = {}
     for line in text.splitlines():
-        said = msgspec.json.decode(line, type=_Report)
-        report = _Report(
-            pid=said.pid or report.pid, error=said.error or report.error, entries=said.entries or report.entries
-        )
-    pid = report.pid or launcher
+        said |= json.loads(line)
+    pid = int(said.get("pid", launcher))
     if pid != launcher:
         os.waitpid(launcher, 0)
-    if report.entries is None:
+    if "entries" not in said:
         _end(pid)
-        thing, cause, remedy = report.error or ("jail", f"the {role} ended during its launch", "See the entries")
+        thing, cause, remedy = said.get("error", ("jail", f"the {role} ended during its launch", "See the entries"))
         raise BoxError(thing, cause, remedy)
-    return Process(pid=pid, role=role, enforcement=Enforcement(entries=report.entries))
+    entries = tuple(Entry(**entry) for entry in said["entries"])
+    return Process(pid=pid, role=role, enforcement=Enforcement(entries=entries))
 
 
 def _end(pid: int) -> None:
