@@ -37,7 +37,7 @@ class EventKind(IntEnum):
     """What happened on the lane; the three numbers of an event mean what stands here."""
 
     GAP = 1
-    """Packets lost, duration in ns, 0."""
+    """Packets lost, their bytes (0 if the kernel dropped them), duration in ns."""
     BLOCK_REFUSED = 2
     """Number of the block, its packets, place in REFUSALS."""
     CAPTURE_FILE_DAMAGED = 3
