@@ -87,7 +87,7 @@ class Lane:
         return b"".join(os.pread(door, self.files.file_bytes, 0) for door in self.doors)
 
 
-def plain(data: bytes, **others: int) -> Plain:
+def plain(data: bytes | bytearray, **others: int) -> Plain:
     """A block to seal."""
     values = {"format": 2, "packet_count": 3, "first_ts_ns": 1_000, "last_ts_ns": 2_000, "status": 0, **others}
     return Plain(plaintext=memoryview(data), **values)

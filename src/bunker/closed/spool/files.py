@@ -1,8 +1,8 @@
 """The spool's files: claimed whole before the start, so that a full disk is met then and not in the middle of a run.
 
 Rules of this file:
-1. A directory made here is private (0700); files are new and private (0600), have their full size at once, and lose their names
-   before the first byte: when the last process that has them is gone, so are they.
+1. A directory made here is private (0700); files are new and private (0600), have their full size at once, and lose
+   their names before the first byte: when the last process that has them is gone, so are they.
 2. O_DIRECT where the file system has it: nothing of a block passes through the page cache.
 """
 

@@ -65,7 +65,7 @@ def create_store(keys: int) -> tuple[int, str]:
 
 
 def _is_secret(fd: int) -> bool:
-    """Whether the store is a memfd_secret, which is locked by itself and cannot be locked again; a memfd has seals, it has none."""
+    """Whether it is a memfd_secret: locked by itself, and not to be locked again. A memfd has seals, it has none."""
     try:
         fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:

@@ -45,8 +45,8 @@ class SpoolReader:
         Returns:
             The plaintext's length.
         Raises:
-            TrafficError: wrong_lane, replayed, no_such_place, erased, truncated, unreadable, not_authentic. Nothing of the block is in
-                `into`: it is as it was, or zeros where the block would have stood.
+            TrafficError: wrong_lane, replayed, no_such_place, erased, truncated, unreadable, not_authentic. Nothing of
+                the block is in `into`: it is as it was, or zeros where the block would have stood.
         """
         if block.lane != self._lane:
             raise TrafficError("wrong_lane", layer=_LAYER)

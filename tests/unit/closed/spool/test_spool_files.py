@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bunker.closed.spool import files as spool_files
 from bunker.closed.spool.block import PAGE, TAG_BYTES
 from bunker.closed.spool.files import LaneFiles, claim
 from bunker.errors import ConfigurationError
@@ -19,7 +18,7 @@ SLOT = 2 * PAGE
 
 
 def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def close(lanes: list[LaneFiles]) -> None:
@@ -90,7 +89,7 @@ def test_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_of_others_stay_as_they_are(tmp_path: Path) -> None:
-    """What a run that was killed between two steps left behind, in a container where every run has the same process id."""
+    """Left behind by a run that was killed between two steps, in a container where all runs have one process id."""
     left = [tmp_path / f"lane-0-{number}.{os.getpid()}.spool" for number in range(4)]
     for path in left:
         path.write_text("of another")
@@ -111,7 +110,7 @@ def test_file_system_without_direct_writes_is_used_all_the_same(
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return fd
 
-    monkeypatch.setattr(spool_files.os, "open", no_direct)
+    monkeypatch.setattr(os, "open", no_direct)
     claimed = claim(tmp_path, lanes=1, size=4 * SLOT, block_bytes=BLOCK)
     assert not claimed[0].direct and list(tmp_path.iterdir()) == []
     close(claimed)

@@ -1,4 +1,4 @@
-"""Unsealing: authentication first; what was changed, moved, replayed or cut is refused by kind, and its neighbours are not."""
+"""Unsealing: authentication first; what was changed, moved, replayed or cut is refused by kind, its neighbours not."""
 
 from __future__ import annotations
 
