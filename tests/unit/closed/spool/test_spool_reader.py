@@ -249,3 +249,12 @@ def test_reader_that_forgot_its_key_looks_it_up_again(lane: Lane) -> None:
     take(reader, lane.seal(b"one"))
     reader.forget()
     assert take(reader, lane.seal(b"two")) == b"two"
+
+
+def test_reader_that_sees_a_file_again_only_in_its_next_lap_takes_the_new_key(lane: Lane) -> None:
+    reader = lane.reader()
+    first = lane.seal(SECRET)
+    take(reader, first)
+    lane.writer.release(first.number)
+    blocks = [lane.seal(b"second lap") for _ in range(lane.slots)]
+    assert blocks[-1].file == first.file and take(reader, blocks[-1]) == b"second lap"
