@@ -6,8 +6,9 @@ import re
 import sys
 from collections.abc import Iterator
 
-from bunker import limits
 from pages import ROOT, made
+
+from bunker import limits
 
 _RUST = ROOT / "crates" / "wire" / "src" / "limits.rs"
 _FIELD = re.compile(r"((?:    /// .*\n)+)    pub (\w+): u\d+,")
