@@ -47,7 +47,8 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the `bunker` command."""
     try:
-        cli(standalone_mode=False)
+        # Not standalone, click hands the code of `Context.exit` back.
+        sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -118,6 +118,7 @@ class Runner:
             for cls, schema in zip(analyzer.record_types, analyzer.emits, strict=False)
             if issubclass(cls, Record)
         }
+        self._fields = analyzer.emits[0].described()
         self._batches: list[Batch] = []
         self._flow: int | None = None
         self.calls = 0
@@ -131,7 +132,7 @@ class Runner:
         pending.rows.append(msgspec.structs.astuple(record))
 
     def _emit_batch(self, batch: Any) -> None:
-        self._batches.append(batch if isinstance(batch, Batch) else Batch.from_arrow(batch))
+        self._batches.append(Batch.from_arrow(batch).conform(self._fields))
 
     def run(self, batch: Batch, failed: Callable[[AnalyzerFailed], None]) -> None:
         """Give the analyzer every message of the batch; `failed` hears of each that it failed on."""

@@ -23,7 +23,7 @@ from bunker.closed.capture.block import Block
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.ring import Ring
 from bunker.closed.process import frames
-from bunker.closed.process.link import Damaged, Ended, Link, Released, Sealed
+from bunker.closed.process.link import Damaged, Ended, Link, Lost, Released, Sealed
 from bunker.closed.process.settings import CapturerSettings, LaneSettings, settings_of
 from bunker.closed.spool.keys import KeyStore
 from bunker.closed.spool.writer import Full, Plain, SpoolWriter
@@ -49,6 +49,15 @@ class _Waiting:
     last_ts_ns: int
 
 
+@dataclass(slots=True)
+class _Gap:
+    """Packets that found the spool full, since when."""
+
+    since_ns: int
+    packets: int = 0
+    size: int = 0
+
+
 class Lane:
     """One lane's writer and link, and what is known of its blocks."""
 
@@ -71,9 +80,10 @@ class Lane:
         self.sealed_packets = self.sealed_bytes = self.sealed_blocks = 0
         self.spool_packets = self.spool_bytes = self.gaps = 0
         self.destroyed_packets = 0
-        self._in_gap = False
+        self._gap: _Gap | None = None
+        self.kernel_told, self._kernel_told_ns = 0, time.monotonic_ns()
         self._unreleased: deque[_Waiting] = deque()
-        self._announced: deque[Sealed] = deque()
+        self._announced: deque[Sealed | Lost] = deque()
         self._newest_ts_ns = 0
 
     def hear(self) -> None:
@@ -105,6 +115,30 @@ class Lane:
         except (BrokenPipeError, ConnectionError):
             return  # `hear` finds its end
 
+    def tell_lost(self) -> None:
+        """A gap is over, or the run is; and what the kernel has dropped since the last time."""
+        now_ns = time.monotonic_ns()
+        if self._gap is not None:
+            gap, self._gap = self._gap, None
+            self._announce_lost(Lost(packets=gap.packets, size=gap.size, duration_ns=now_ns - gap.since_ns))
+        if self.ring is not None and self.ring.dropped > self.kernel_told:
+            packets = self.ring.dropped - self.kernel_told
+            self._announce_lost(Lost(packets=packets, size=0, duration_ns=now_ns - self._kernel_told_ns))
+            self.kernel_told = self.ring.dropped
+        self._kernel_told_ns = now_ns
+
+    def _announce_lost(self, lost: Lost) -> None:
+        """In order with the blocks; gaps with no block between them become one, so that no more wait than blocks do."""
+        last = self._announced[-1] if self._announced else None
+        if isinstance(last, Lost):
+            self._announced[-1] = Lost(
+                packets=last.packets + lost.packets,
+                size=last.size + lost.size,
+                duration_ns=last.duration_ns + lost.duration_ns,
+            )
+        else:
+            self._announced.append(lost)
+
     def say(self, message: Damaged | Ended) -> None:
         """Tell the worker something else."""
         if not self.worker_gone:
@@ -129,7 +163,8 @@ class Lane:
         )
         if isinstance(sealed, Full):
             return False
-        self._in_gap = False
+        if self._gap is not None:
+            self.tell_lost()
         self.sealed_packets += block.packet_count
         self.sealed_bytes += len(block.plaintext)
         self.sealed_blocks += 1
@@ -146,9 +181,11 @@ class Lane:
         """The spool is full: count the block's packets as a gap."""
         self.spool_packets += block.packet_count
         self.spool_bytes += len(block.plaintext)
-        if not self._in_gap:
-            self._in_gap = True
+        if self._gap is None:
+            self._gap = _Gap(time.monotonic_ns())
             self.gaps += 1
+        self._gap.packets += block.packet_count
+        self._gap.size += len(block.plaintext)
 
     @property
     def lag_ns(self) -> int:
@@ -204,6 +241,7 @@ class Capturer:
             lane.deferred = False
             while lane.writer.outstanding and not lane.worker_gone:
                 self._attend(_BUSY_MS)
+            lane.tell_lost()
             lane.announce()
             lane.say(Ended())
         while not all(lane.settled for lane in self.lanes):
@@ -286,6 +324,8 @@ class Capturer:
         for lane in self.lanes:
             if lane.ring is not None:
                 lane.ring.read_statistics()
+                if lane.ring.dropped > lane.kernel_told:
+                    lane.tell_lost()
         lanes, put = self.lanes, self.counters.set
         now = time.monotonic_ns()
         dropped_kernel = sum(lane.ring.dropped for lane in lanes if lane.ring is not None)

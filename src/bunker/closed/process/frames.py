@@ -37,7 +37,7 @@ class EventKind(IntEnum):
     """What happened on the lane; the three numbers of an event mean what stands here."""
 
     GAP = 1
-    """Packets lost, duration in ns, 0."""
+    """Packets lost, their bytes (0 if the kernel dropped them), duration in ns."""
     BLOCK_REFUSED = 2
     """Number of the block, its packets, place in REFUSALS."""
     CAPTURE_FILE_DAMAGED = 3
@@ -46,7 +46,16 @@ class EventKind(IntEnum):
 
 # Why a block was refused (`SpoolReader.unseal`) and why a capture file ended early (the core's words): sent as numbers.
 REFUSALS = ("other", "wrong_lane", "replayed", "no_such_place", "erased", "truncated", "unreadable", "not_authentic")
-DAMAGES = ("other", "truncated", "bad_length", "bad_magic", "bad_compression", "unknown_format", "unreadable")
+DAMAGES = (
+    "other",
+    "truncated",
+    "bad_length",
+    "bad_interface",
+    "bad_version",
+    "bad_compression",
+    "not_a_capture",
+    "unreadable",
+)
 
 
 # Exceptions that a fault may name. A worker sends the number, so that no text can pass; anything else is "Exception".

@@ -2,10 +2,9 @@
 
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
-2. Capturer to worker: `SEALED` (a block is on disk), `DAMAGED` (a capture file ended early), `ENDED` (there will be
-   no more).
-   Worker to capturer: `RELEASED` (no block up to this number is needed any more; the keys of files that hold nothing
-   else die).
+2. Capturer to worker: `SEALED` (a block is on disk), `LOST` (a gap), `DAMAGED` (a capture file ended early), `ENDED`
+   (there will be no more). Worker to capturer: `RELEASED` (no block up to this number is needed any more; the keys of
+   files that hold nothing else die).
 3. A message that is none of these ends the process that received it: the other side is broken.
 """
 
@@ -23,7 +22,8 @@ _ENDED = b"E"
 _RELEASED = b"R"
 _DAMAGED = b"D"
 _NUMBER = struct.Struct("<cQ")
-_DAMAGE = struct.Struct("<cQQQ")
+_LOST = b"L"
+_THREE = struct.Struct("<cQQQ")
 MESSAGE_BYTES = 512
 
 
@@ -55,7 +55,16 @@ class Damaged:
     reason: int
 
 
-Message = Sealed | Ended | Released | Damaged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A gap: `packets` of `size` captured bytes (0: the kernel dropped them, it does not say) within `duration_ns`."""
+
+    packets: int
+    size: int
+    duration_ns: int
+
+
+Message = Sealed | Ended | Released | Damaged | Lost
 
 
 def encode(message: Message) -> bytes:
@@ -68,7 +77,9 @@ def encode(message: Message) -> bytes:
         case Released(number=number):
             return _NUMBER.pack(_RELEASED, number)
         case Damaged(file=file, offset=offset, reason=reason):
-            return _DAMAGE.pack(_DAMAGED, file, offset, reason)
+            return _THREE.pack(_DAMAGED, file, offset, reason)
+        case Lost(packets=packets, size=size, duration_ns=duration_ns):
+            return _THREE.pack(_LOST, packets, size, duration_ns)
 
 
 def decode(datagram: bytes) -> Message:
@@ -84,9 +95,12 @@ def decode(datagram: bytes) -> Message:
         return Ended()
     if tag == _RELEASED and len(datagram) == _NUMBER.size:
         return Released(number=_NUMBER.unpack(datagram)[1])
-    if tag == _DAMAGED and len(datagram) == _DAMAGE.size:
-        _, file, offset, reason = _DAMAGE.unpack(datagram)
+    if tag == _DAMAGED and len(datagram) == _THREE.size:
+        _, file, offset, reason = _THREE.unpack(datagram)
         return Damaged(file=file, offset=offset, reason=reason)
+    if tag == _LOST and len(datagram) == _THREE.size:
+        _, packets, size, duration_ns = _THREE.unpack(datagram)
+        return Lost(packets=packets, size=size, duration_ns=duration_ns)
     raise BoxError("link between capturer and worker", "an unknown message", "This is a bug or a taken-over process")
 
 

@@ -312,7 +312,7 @@ class Releaser:
         first, second, third = numbers
         match kind:
             case frames.EventKind.GAP:
-                self._event(DiagnosticKind.GAP, lane=lane.number, count=first, duration_ns=second)
+                self._event(DiagnosticKind.GAP, lane=lane.number, count=first, size=second, duration_ns=third)
             case frames.EventKind.BLOCK_REFUSED:
                 word = frames.REFUSALS[third] if third < len(frames.REFUSALS) else "other"
                 reason = {"not_authentic": Reason.AUTHENTICATION, "erased": Reason.KEY_GONE}.get(word, Reason.of(word))

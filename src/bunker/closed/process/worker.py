@@ -23,7 +23,7 @@ from types import FrameType
 from bunker import limits
 from bunker.closed.analyze.dispatch import AnalyzerFailed, CallTimedOut, Dispatcher
 from bunker.closed.process import frames
-from bunker.closed.process.link import Damaged, Ended, Link, Released, Sealed
+from bunker.closed.process.link import Damaged, Ended, Link, Lost, Released, Sealed
 from bunker.closed.process.settings import WorkerSettings, settings_of
 from bunker.closed.spool.block import SealedBlock
 from bunker.closed.spool.keys import KeyStore
@@ -150,7 +150,6 @@ class Worker:
         self.link = Link(settings.link_fd)
         self.buffer = bytearray(spool.slot_bytes)
         self.watchdog = Watchdog(self.dispatcher, experiment.time_per_call_ns)
-        self._lost, self._last_ts_ns = 0, 0
 
     def run(self) -> None:
         """Until the lane has ended and everything is written."""
@@ -168,6 +167,8 @@ class Worker:
                     self._analyse(SealedBlock.unpack(descriptor))
                 case Damaged(file=file, offset=offset, reason=reason):
                     self.output.event(frames.EventKind.CAPTURE_FILE_DAMAGED, file, offset, reason)
+                case Lost(packets=packets, size=size, duration_ns=duration_ns):
+                    self.output.event(frames.EventKind.GAP, packets, size, duration_ns)
                 case Ended():
                     break
                 case Released():
@@ -192,11 +193,6 @@ class Worker:
             self._count()
 
     def _analyse(self, block: SealedBlock) -> None:
-        if block.dropped > self._lost:
-            duration = max(0, block.first_ts_ns - self._last_ts_ns) if self._last_ts_ns else 0
-            self.output.event(frames.EventKind.GAP, block.dropped - self._lost, duration, 0)
-            self._lost = block.dropped
-        self._last_ts_ns = block.last_ts_ns
         try:
             length = self.reader.unseal(block, self.buffer)
         except TrafficError as refused:
