@@ -1,5 +1,7 @@
 //! Links, IP headers, tunnels: what they carry is found, and why there is nothing is said.
-use crate::make::{A, ACK, B, ETHERNET, RAW, SECOND, SYN, Talk, Tape, Tcp, ethernet, ipv4, ipv6, packet, tcp, udp, udp4, v6};
+use crate::make::{
+    A, ACK, B, ETHERNET, RAW, SECOND, SYN, Talk, Tape, Tcp, ethernet, ipv4, ipv6, packet, tcp, udp, udp4, v6,
+};
 use bunker_wire::Packet;
 use bunker_wire::event::Address;
 use bunker_wire::ip::{self, transport_checksum_ok};
@@ -268,7 +270,15 @@ fn tunnels(inner: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("GRE", ipv4(A, B, 47, &with(&[0, 0, 8, 0], inner))),
         ("GRE with key and sequence", ipv4(A, B, 47, &with(&[0x30, 0, 8, 0, 0, 0, 0, 1, 0, 0, 0, 2], inner))),
         ("GRE, transparent bridging", ipv4(A, B, 47, &with(&[0, 0, 0x65, 0x58], &frame))),
-        ("PPTP", ipv4(A, B, 47, &with(&[0x30, 0x81, 0x88, 0x0B, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0xFF, 3, 0, 0x21], inner))),
+        (
+            "PPTP",
+            ipv4(
+                A,
+                B,
+                47,
+                &with(&[0x30, 0x81, 0x88, 0x0B, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0xFF, 3, 0, 0x21], inner),
+            ),
+        ),
         ("ERSPAN II", ipv4(A, B, 47, &with(&[0x10, 0, 0x88, 0xBE, 0, 0, 0, 1, 0x10, 0, 0, 0, 0, 0, 0, 0], &frame))),
         ("VXLAN", over_udp((5_555, 4_789), &with(&[8, 0, 0, 0, 0, 0, 1, 0], &frame))),
         ("Geneve", over_udp((5_555, 6_081), &with(&[1, 0, 0x65, 0x58, 0, 0, 1, 0, 0, 0, 0, 0], &frame))),
