@@ -80,9 +80,7 @@ def test_each_connection_is_a_flow(ledger: dict[str, Any], messages: dict[str, l
 
 def test_each_query_is_found(ledger: dict[str, Any], messages: dict[str, list[dict[str, Any]]]) -> None:
     told = collections.Counter((q["client"], q["client_port"], q["name"], q["qtype"]) for q in ledger["dns"])
-    found = collections.Counter(
-        (m["id.orig_h"], m["id.orig_p"], m["query"], m["qtype_name"]) for m in messages["dns"]
-    )
+    found = collections.Counter((m["id.orig_h"], m["id.orig_p"], m["query"], m["qtype_name"]) for m in messages["dns"])
     assert found == told
 
 
