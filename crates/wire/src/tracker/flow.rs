@@ -334,7 +334,8 @@ impl Entry {
     fn fill(&mut self, own: &mut Half, direction: Direction, bytes: &[u8], ts_ns: u64, sink: &mut impl Sink) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let room = own.room().map_or(rest.len(), |room| usize::try_from(room).unwrap_or(usize::MAX).min(rest.len()));
+            let room =
+                own.room().map_or(rest.len(), |room| usize::try_from(room).unwrap_or(usize::MAX).min(rest.len()));
             let (fresh, known) = rest.split_at_checked(room).unwrap_or((rest, &[]));
             self.deliver(own, direction, fresh, ts_ns, sink);
             rest = known;

@@ -1,7 +1,5 @@
 //! Flows: who began, how they ended in Zeek's words, and when they are given up.
-use crate::make::{
-    A, ACK, B, Event, FIN, RAW, RST, SECOND, SYN, Talk, ipv4, ipv6, packet, tcp, udp, udp4, v6, Tcp,
-};
+use crate::make::{A, ACK, B, Event, FIN, RAW, RST, SECOND, SYN, Talk, Tcp, ipv4, ipv6, packet, tcp, udp, udp4, v6};
 use bunker_wire::Packet;
 use bunker_wire::event::Direction::{Orig, Resp};
 use bunker_wire::event::{Flow, FlowSummary, Outcome, Sink};
@@ -28,7 +26,11 @@ fn play(script: &str) -> (String, String) {
             other => panic!("{other}"),
         };
         let (seq, ack) = (next[from], if flags & ACK == 0 { 0 } else { next[1 - from] });
-        if from == 0 { talk.orig(seq, ack, flags, payload) } else { talk.resp(seq, ack, flags, payload) }
+        if from == 0 {
+            talk.orig(seq, ack, flags, payload)
+        } else {
+            talk.resp(seq, ack, flags, payload)
+        }
         next[from] = seq + payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
     }
     talk.verdict()
@@ -351,11 +353,7 @@ fn icmp_echo_and_its_reply_are_one_flow() {
     assert_eq!(talk.tracker.counters().icmp, 2);
     assert_eq!(
         talk.tape.plain(),
-        [
-            Event::Opened,
-            Event::Datagram(Orig, b"ping".to_vec(), 4),
-            Event::Datagram(Resp, b"ping".to_vec(), 4),
-        ]
+        [Event::Opened, Event::Datagram(Orig, b"ping".to_vec(), 4), Event::Datagram(Resp, b"ping".to_vec(), 4),]
     );
     let mut bad = echo(8);
     bad[8] ^= 1;

@@ -1,5 +1,5 @@
 //! Fragments against a naive reassembler, and the limits.
-use crate::make::{A, B, RAW, SECOND, Tape, Talk, ipv4_fragment, ipv6, packet, udp, v6};
+use crate::make::{A, B, RAW, SECOND, Talk, Tape, ipv4_fragment, ipv6, packet, udp, v6};
 use bunker_wire::event::Address;
 use bunker_wire::flowhash::Seed;
 use bunker_wire::fragments::{Fragments, Progress};

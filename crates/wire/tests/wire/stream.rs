@@ -160,10 +160,7 @@ fn held_bytes_keep_the_time_of_the_packet_that_brought_them() {
     talk.orig(1_000, 5_000, ACK, b"abc");
     let filled_ns = talk.now_ns;
     let chunks: Vec<_> = talk.tape.plain().into_iter().filter(|event| matches!(event, Event::Chunk(..))).collect();
-    assert_eq!(
-        chunks,
-        [Event::Chunk(Orig, b"abc".to_vec(), filled_ns), Event::Chunk(Orig, b"def".to_vec(), held_ns)]
-    );
+    assert_eq!(chunks, [Event::Chunk(Orig, b"abc".to_vec(), filled_ns), Event::Chunk(Orig, b"def".to_vec(), held_ns)]);
 }
 
 #[test]
