@@ -29,9 +29,9 @@ $(CORE): $(STAMP) $(RUST)
 demo: setup ## the main job on real captured traffic: from a file, then live over a veth pair
 	$(BIN)/python tools/demo.py
 
-test: setup test-rust ## all tests (what CI runs)
+test: setup lint test-rust test-python ## lints and all tests (what CI runs)
 
-check: lint test ## before every commit
+check: test ## before every commit
 
 lint: setup ## formatting, lints, types, import rules
 	cargo fmt --check

@@ -8,4 +8,4 @@ project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 wanted = list(project["dependencies"])
 for extra in sys.argv[1:]:
     wanted += project["optional-dependencies"][extra]
-print("\n".join(wanted))
+sys.stdout.write("\n".join(wanted) + "\n")

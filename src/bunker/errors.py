@@ -55,7 +55,7 @@ class VerificationError(BunkerError):
     """A recorded stream is not what a box wrote (exit code 1)."""
 
 
-class GateRefusal(BunkerError):
+class GateRefusal(BunkerError):  # noqa: N818 - a refusal is the gate's answer, not a fault of it
     """The gate refused a batch: `kind` is one word of a closed vocabulary; nothing of the batch leaves."""
 
     def __init__(self, kind: str) -> None:

@@ -71,6 +71,7 @@ const WORK: &[Call] = &[
     (libc::SYS_readv, Readable),
     (libc::SYS_pread64, Readable),
     (libc::SYS_preadv, Readable),
+    (libc::SYS_preadv2, Readable),
     (libc::SYS_write, Writable),
     (libc::SYS_writev, Writable),
     // With an offset: fails on pipes and sockets, so it reaches files that were opened for it alone.
@@ -191,6 +192,9 @@ const PREPARATION: &[Call] = &[
     (libc::SYS_seccomp, Always),
     // PR_SET_NO_NEW_PRIVS, which is set already; asked again with every filter.
     (libc::SYS_prctl, OneOf(0, &[38])),
+    // Python duplicates a descriptor when it maps it. A duplicate's number is not among the writable ones, and from `lock_down` on,
+    // before the first byte of traffic, none can be made.
+    (libc::SYS_fcntl, OneOf(1, DUPLICATING_FCNTL)),
 ];
 
 /// Links are socket pairs made at the set-up; no other socket can be made or named.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchReader, StructArray, ffi};
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_data::ffi::FFI_ArrowArray;
 use arrow_ipc::writer::StreamWriter;
 use arrow_pyarrow::{FromPyArrow, PyArrowType};
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, Field, Metadata, Schema};
+use bunker_proto::columns::FieldType;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule};
@@ -96,6 +98,37 @@ impl Batch {
         arrow_select::filter::filter_record_batch(&self.batch, &keep)
             .map(|batch| Self { batch })
             .map_err(|error| arrow_error(py, "filter", &error))
+    }
+
+    /// As a record of these fields (name, type, may be empty): its columns in this order, other Arrow spellings of the same values (large
+    /// strings, dictionaries, wider numbers) in the declared one. An error names the field, never a value.
+    #[allow(clippy::needless_pass_by_value)]
+    fn conform(&self, fields: Vec<(String, String, bool)>) -> PyResult<Self> {
+        if self.batch.num_columns() > fields.len() {
+            return Err(PyTypeError::new_err("more columns than the record has fields"));
+        }
+        let mut columns = Vec::with_capacity(fields.len());
+        let mut declared = Vec::with_capacity(fields.len());
+        for (name, word, nullable) in fields {
+            let kind = FieldType::from_name(&word).ok_or_else(|| PyTypeError::new_err(format!("no type {word}")))?;
+            let column = self
+                .batch
+                .column_by_name(&name)
+                .ok_or_else(|| PyKeyError::new_err(format!("field {name} ({word}): no such column")))?;
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            let column = cast_with_options(column, &kind.arrow(), &strict)
+                .map_err(|_| PyTypeError::new_err(format!("field {name} ({word}): a column of another type")))?;
+            if !nullable && column.null_count() > 0 {
+                return Err(PyTypeError::new_err(format!(
+                    "field {name} ({word}): empty, but not declared so (| None)"
+                )));
+            }
+            declared.push(Field::new(name, kind.arrow(), nullable));
+            columns.push(column);
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(declared)), columns)
+            .map(|batch| Self { batch })
+            .map_err(|_| PyTypeError::new_err("columns that do not fit together"))
     }
 
     /// A part of the rows.

@@ -11,8 +11,8 @@
         if tx.host:
             emit(Visit(client=tx.client, site=tx.host))
 
-An analyzer is ordinary Python. It may use any library the box carries and be as slow as it likes; it runs without network and
-without files. What it emits is raw until the policy has cleared it field by field.
+An analyzer is ordinary Python. It may use any library the box carries and be as slow as it likes; it runs without
+network and without files. What it emits is raw until the policy has cleared it field by field.
 """
 
 from bunker.api import dns, flow, http, packet, stream, tls, udp

@@ -19,9 +19,10 @@ def analyzer(
 ) -> Callable[[Callable[..., Any]], Analyzer]:
     """Declare an analyzer; the type of its first argument is what it subscribes to.
 
-    A function is called with each message (or batch) and `emit`. A class is instantiated once a worker; its `__call__` is the
-    function, `finish(self, emit)`, if it has one, is called when the lane has ended, and `begin_pass(self, number)` before
-    each pass.
+    A function is called with each message (or batch) and `emit`. A class is instantiated once a worker; its
+    `__call__` is the
+    function, `finish(self, emit)`, if it has one, is called when the lane has ended, and `begin_pass(self, number)`
+    before each pass.
 
     Args:
         emits: The record class, or several, or a schema (`message_record("http", ...)`).

@@ -1,7 +1,7 @@
 """Exchange: one DNS query with its reply.
 
-The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes are made
-when they are read. Columns: `bunker.model.messages.message_record("dns")`.
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes
+are made when they are read. Columns: `bunker.model.messages.message_record("dns")`.
 """
 
 from __future__ import annotations

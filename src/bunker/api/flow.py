@@ -1,7 +1,7 @@
 """Flow: one flow that has ended.
 
-The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes are made
-when they are read. Columns: `bunker.model.messages.message_record("flow")`.
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes
+are made when they are read. Columns: `bunker.model.messages.message_record("flow")`.
 """
 
 from __future__ import annotations

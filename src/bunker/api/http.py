@@ -1,7 +1,7 @@
 """Transaction: one HTTP/1 request with its response, as far as either was seen.
 
-The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes are made
-when they are read. Columns: `bunker.model.messages.message_record("http")`.
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes
+are made when they are read. Columns: `bunker.model.messages.message_record("http")`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Chunk: one piece of a TCP stream in order, or a gap in it.
 
-The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes are made
-when they are read. Columns: `bunker.model.messages.message_record("chunk")`.
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes
+are made when they are read. Columns: `bunker.model.messages.message_record("chunk")`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Handshake: one TLS handshake, as far as it is readable.
 
-The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes are made
-when they are read. Columns: `bunker.model.messages.message_record("tls")`.
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes
+are made when they are read. Columns: `bunker.model.messages.message_record("tls")`.
 """
 
 from __future__ import annotations

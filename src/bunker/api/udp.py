@@ -1,7 +1,7 @@
 """Datagram: one UDP payload.
 
-The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes are made
-when they are read. Columns: `bunker.model.messages.message_record("datagram")`.
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes
+are made when they are read. Columns: `bunker.model.messages.message_record("datagram")`.
 """
 
 from __future__ import annotations

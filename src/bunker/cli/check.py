@@ -34,7 +34,9 @@ def check(experiment: Path, bits: bool, everything: bool, as_json: bool) -> None
     console.print(f"bundle {bundle.digest}", highlight=False)
     console.print(f"policy {policy.digest} ({policy.name}, keys: one run)", highlight=False)
     for record in sorted(policy.schemas):
-        _print_record(console, record, [line for line in lines if line.record == record], bits=bits, everything=everything)
+        _print_record(
+            console, record, [line for line in lines if line.record == record], bits=bits, everything=everything
+        )
     console.print("Keys are drawn in the box and die with the run: two runs cannot be linked by tags or addresses.")
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the run or the verification failed; 2 usage or configurati
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -26,10 +27,10 @@ _COMMANDS = {
 
 
 class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
@@ -47,7 +48,11 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the `bunker` command."""
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)  # click answers what a command gave to Context.exit
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush is quiet
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -59,3 +64,4 @@ def main() -> None:
     except BunkerError as error:
         click.echo(f"bunker: {error}", err=True)
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,8 +1,8 @@
 """The bundle: everything that decides what a run does, in one file whose digest names the run everywhere.
 
 Rules of this file:
-1. The bundle holds texts (experiment, policy, analyzers, lists) and the records' schemas: whoever has it can read what was run,
-   and the releaser knows what may come without running an analyzer.
+1. The bundle holds texts (experiment, policy, analyzers, lists) and the records' schemas: whoever has it can read
+   what was run, and the releaser knows what may come without running an analyzer.
 2. One experiment has one bundle: canonical JSON, keys sorted, nothing of time, machine or path in it.
 3. A bundle of another format or with a field too many is refused.
 
@@ -120,7 +120,9 @@ def seal(path: Path) -> Bundle:
         policy_text = policy.decode()
         tables = tomllib.loads(policy_text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(experiment.policy_file, f"is not valid TOML ({error})", "Correct the line named") from None
+        raise ConfigurationError(
+            experiment.policy_file, f"is not valid TOML ({error})", "Correct the line named"
+        ) from None
     files = sorted(
         entry["file"]
         for entry in tables.get("lists", {}).values()

@@ -161,7 +161,10 @@ def _refuse_unknown(content: dict[str, Any], text: str, name: str) -> None:
         for key in value:
             if key not in known:
                 raise ConfigurationError(
-                    f"{name}, {table}.{key}", "unknown setting", _did_you_mean(key, known), line=line_of(text, table, key)
+                    f"{name}, {table}.{key}",
+                    "unknown setting",
+                    _did_you_mean(key, known),
+                    line=line_of(text, table, key),
                 )
 
 
@@ -170,11 +173,16 @@ def _did_you_mean(word: str, known: Any) -> str:
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}"
 
 
-def _within(key: str, value: int, low: int, high: int, unit: str, name: str, text: str) -> None:
+def _within(  # noqa: PLR0917 - a table of calls reads better without names
+    key: str, value: int, low: int, high: int, unit: str, name: str, text: str
+) -> None:
     if not low <= value <= high:
         table, _, setting = key.partition(".")
         raise ConfigurationError(
-            f"{name}, {key}", f"{value} {unit} is out of range", f"Use {low} to {high} {unit}", line=line_of(text, table, setting)
+            f"{name}, {key}",
+            f"{value} {unit} is out of range",
+            f"Use {low} to {high} {unit}",
+            line=line_of(text, table, setting),
         )
 
 
@@ -217,9 +225,7 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
     lanes = parsed.capture.lanes
     _within("capture.lanes", lanes, 1, limits.LANES.default, "lanes", name, text)
     _within("capture.snaplen", parsed.capture.snaplen, 64, limits.SNAPLEN.default, "bytes", name, text)
-    _within(
-        "capture.block", block, limits.BLOCK_BYTES_MIN.default, limits.BLOCK_BYTES_MAX.default, "bytes", name, text
-    )
+    _within("capture.block", block, limits.BLOCK_BYTES_MIN.default, limits.BLOCK_BYTES_MAX.default, "bytes", name, text)
     _within("spool.size", spool, 4 * lanes * (block + 4096), 1 << 50, "bytes", name, text)
     ring = parse_size(parsed.capture.ring, key=f"{name}, capture.ring")
     _within("capture.ring", ring, 4 * block, 1 << 34, "bytes", name, text)

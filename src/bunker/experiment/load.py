@@ -1,7 +1,8 @@
 """From the names in an experiment to analyzers: built-in ones by name, a user's as FILE:NAME.
 
 Rules of this file:
-1. `read_sources` runs before the start and may read files; `load` gets text and reads none, so that the box can call it.
+1. `read_sources` runs before the start and may read files; `load` gets text and reads none, so that the box can call
+   it.
 2. A user's module gets a name of ours (`bunker_experiment_<n>`), never a path.
 """
 
@@ -48,7 +49,9 @@ def read_sources(entries: tuple[str, ...], folder: Path) -> tuple[Source, ...]:
             text = (folder / file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(
-                f"analyzer {entry!r}", f"its file cannot be read ({type(error).__name__})", "Paths start at the experiment's folder"
+                f"analyzer {entry!r}",
+                f"its file cannot be read ({type(error).__name__})",
+                "Paths start at the experiment's folder",
             ) from None
         sources.append(Source(entry=entry, name=name, text=text))
     names = [source.name for source in sources]
@@ -65,7 +68,7 @@ def _module_of(text: str, number: int, entry: str) -> types.ModuleType:
         exec(compile(text, module.__name__, "exec"), module.__dict__)  # noqa: S102 - the operator's own sealed source
     except BunkerError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a user's file raises, its message may quote anything
         traceback, line = error.__traceback__, 0
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == module.__name__:
@@ -96,7 +99,9 @@ def load(sources: tuple[Source, ...]) -> tuple[Analyzer, ...]:
         candidate = getattr(module, source.name, None)
         if not isinstance(candidate, Analyzer):
             raise ConfigurationError(
-                f"analyzer {source.entry!r}", "there is no analyzer of that name in the file", "Decorate it with @analyzer"
+                f"analyzer {source.entry!r}",
+                "there is no analyzer of that name in the file",
+                "Decorate it with @analyzer",
             )
         found.append(candidate)
     return tuple(found)

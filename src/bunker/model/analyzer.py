@@ -2,7 +2,8 @@
 
 Rules of this file:
 1. The subscription is the type of the first argument; there is no registry of names to get wrong.
-2. Everything wrong with a declaration is said when the module is loaded (at `bunker check` and `bunker seal`), not in the box.
+2. Everything wrong with a declaration is said when the module is loaded (at `bunker check` and `bunker seal`), not
+   in the box.
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ class Analyzer:
 
 
 def _message_of(name: str, function: Callable[..., Any]) -> str:
-    target = function.__call__ if inspect.isclass(function) else function  # type: ignore[operator]
+    target = function.__call__ if inspect.isclass(function) else function
     parameters = [p for p in inspect.signature(target).parameters.values() if p.name != "self"]
     if len(parameters) < 2:
         raise ConfigurationError(
-            f"analyzer {name}", "it takes too few arguments", "Write it as def analyzer(message: http.Transaction, emit)"
+            f"analyzer {name}",
+            "it takes too few arguments",
+            "Write it as def analyzer(message: http.Transaction, emit)",
         )
     hints = typing.get_type_hints(target)
     kind = getattr(hints.get(parameters[0].name), "MESSAGE_KIND", None)
@@ -60,7 +63,8 @@ def _message_of(name: str, function: Callable[..., Any]) -> str:
         raise ConfigurationError(
             f"analyzer {name}, argument {parameters[0].name}",
             "its type is no message of bunker.api",
-            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, flow.Flow, stream.Chunk, udp.Datagram or packet.Packet",
+            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, flow.Flow, stream.Chunk, udp.Datagram "
+            "or packet.Packet",
         )
     return str(kind)
 

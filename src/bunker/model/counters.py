@@ -23,7 +23,7 @@ from bunker.errors import BoxError
 
 _MAGIC = 0x3147_5443_4B4E_4231  # "1BNKCTG1", the layout of this version
 _PAGE_BYTES = 4096
-_TOP = (1 << 64) - 1
+_TOP = (1 << 63) - 1  # what every JSON reader of statements can hold
 
 
 class Combine(Enum):
@@ -224,7 +224,7 @@ class CounterPage:
         return page
 
     def add(self, counter: Counter, amount: int) -> None:
-        """Count `amount` more. Stops at 2^64 - 1."""
+        """Count `amount` more. Stops at 2^63 - 1."""
         slot = _SLOTS[counter]
         self._slots[slot] = min(self._slots[slot] + amount, _TOP)
 

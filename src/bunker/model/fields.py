@@ -1,6 +1,7 @@
 """The types a field may have, and the schema of a record: what may cross from a worker to the gate.
 
-`docs/formats/records.md` is the table in prose; `bunker_proto::columns::FieldType` is the Rust twin, kept equal by a test.
+`docs/formats/records.md` is the table in prose; `bunker_proto::columns::FieldType` is the Rust twin, kept equal by a
+test.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ _FIELD = r"^[A-Za-z_][A-Za-z0-9_.]{0,63}$"
 _WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:+/ -]{0,127}$"
 _HEX64 = r"^[0-9a-f]{64}$"
 
-Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 64) - 1)]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 TimeNs = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 RecordName = Annotated[str, msgspec.Meta(pattern=_NAME)]
 FieldName = Annotated[str, msgspec.Meta(pattern=_FIELD)]

@@ -47,8 +47,10 @@ Flags = Annotated[int, FieldType.FLAGS]
 class Record(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Base of what an analyzer emits; a subclass is one kind of record.
 
-    The record's name is the class's in snake case: `class PhishingForm(Record)` is released under `[out.phishing_form]`.
-    Times are nanoseconds since the epoch, UTC; durations nanoseconds; addresses what messages carry, or text, or packed bytes.
+    The record's name is the class's in snake case: `class PhishingForm(Record)` is released under
+    `[out.phishing_form]`.
+    Times are nanoseconds since the epoch, UTC; durations nanoseconds; addresses what messages carry, or text, or
+    packed bytes.
     """
 
     _schemas: ClassVar[dict[type, RecordSchema]] = {}

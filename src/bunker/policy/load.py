@@ -1,8 +1,10 @@
 """A policy from TOML: checked against the schemas of the records it clears, or refused with line and remedy.
 
 Rules of this file:
-1. Default deny at every level: a record or field that is not named does not exist in the output. There is no way to name "all".
-2. Whatever is not understood is an error: unknown tables, records, fields, transforms, settings; rules that nothing uses.
+1. Default deny at every level: a record or field that is not named does not exist in the output. There is no way to
+   name "all".
+2. Whatever is not understood is an error: unknown tables, records, fields, transforms, settings; rules that nothing
+   uses.
 3. A transform that does not fit the type of its field is an error here, and a second time in the core.
 """
 
@@ -121,7 +123,9 @@ class _Loader:
         try:
             content = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError(self.name, f"is not valid TOML ({error})", "Correct the line that is named") from None
+            raise ConfigurationError(
+                self.name, f"is not valid TOML ({error})", "Correct the line that is named"
+            ) from None
         for table in content:
             if table not in ("policy", "keys", "id", "out"):
                 raise self.refuse(table, None, "unknown table", did_you_mean(table, ("policy", "keys", "id", "out")))
@@ -129,9 +133,9 @@ class _Loader:
         keys = content.get("keys", {})
         self.only("keys", keys, ("root", "epoch"))
         if keys.get("root", "random") != "random":
-            raise self.refuse("keys", "root", "is not \"random\"", "Keys are drawn in the box; there is no other choice")
+            raise self.refuse("keys", "root", 'is not "random"', "Keys are drawn in the box; there is no other choice")
         if keys.get("epoch", "run") != "run":
-            raise self.refuse("keys", "epoch", "is not \"run\"", "This version has one epoch, the run")
+            raise self.refuse("keys", "epoch", 'is not "run"', "This version has one epoch, the run")
         identities = content.get("id", {})
         out = content.get("out", {})
         if not out:
@@ -139,7 +143,7 @@ class _Loader:
         rules = {record: self.record(record, fields, identities) for record, fields in out.items()}
         for name in identities:
             if name not in self.used_identities:
-                raise self.refuse(f"id.{name}", None, "no rule uses it", "Use it as \"id." + name + "\", or delete it")
+                raise self.refuse(f"id.{name}", None, "no rule uses it", 'Use it as "id.' + name + '", or delete it')
         return Policy(
             name=head["name"],
             purpose=head["purpose"],
@@ -172,9 +176,7 @@ class _Loader:
         if not isinstance(fields, dict) or not fields:
             raise self.refuse(table, None, "has no rules", "Name the fields that leave, or delete the table")
         return tuple(
-            rule
-            for name, value in fields.items()
-            if (rule := self.rule(schema, name, value, identities)) is not None
+            rule for name, value in fields.items() if (rule := self.rule(schema, name, value, identities)) is not None
         )
 
     def rule(self, schema: RecordSchema, name: str, value: Any, identities: Mapping[str, Any]) -> Rule | None:
@@ -192,7 +194,9 @@ class _Loader:
             return None
         kind = TRANSFORMS.get(transform) if isinstance(transform, str) else None
         if kind is None:
-            raise self.refuse(table, name, f"unknown transform {transform!r}", did_you_mean(str(transform), [*TRANSFORMS, "drop"]))
+            raise self.refuse(
+                table, name, f"unknown transform {transform!r}", did_you_mean(str(transform), [*TRANSFORMS, "drop"])
+            )
         for key in settings:
             if key not in kind.settings:
                 raise self.refuse(table, name, f"{kind.name} has no setting {key!r}", did_you_mean(key, kind.settings))
@@ -200,16 +204,19 @@ class _Loader:
         if output is None:
             fitting = [other for other in TRANSFORMS if transform_output(other, source.type.value) is not None]
             raise self.refuse(
-                table, name, f"{kind.name} does not fit a field of type {source.type}", f"These do: drop, {', '.join(fitting)}"
+                table,
+                name,
+                f"{kind.name} does not fit a field of type {source.type}",
+                f"These do: drop, {', '.join(fitting)}",
             )
         needs_reason = kind.name == "keep" and source.type in _IDENTIFYING
         missing = [key for key in kind.required if key not in settings and (key != "because" or needs_reason)]
         if missing:
-            raise self.refuse(table, name, f"{kind.name} needs {missing[0]}", f'Write {{ do = "{kind.name}", {missing[0]} = ... }}')
+            raise self.refuse(
+                table, name, f"{kind.name} needs {missing[0]}", f'Write {{ do = "{kind.name}", {missing[0]} = ... }}'
+            )
         self.check_settings(table, name, settings, source)
-        return Rule(
-            record=schema.name, name=name, source=source, transform=kind.name, settings=settings, output=output
-        )
+        return Rule(record=schema.name, name=name, source=source, transform=kind.name, settings=settings, output=output)
 
     def settings(self, table: str, name: str, value: Any, identities: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
@@ -227,15 +234,8 @@ class _Loader:
 
     def check_settings(self, table: str, name: str, settings: dict[str, Any], source: Field) -> None:
         """Values of settings; `grain` becomes nanoseconds."""
-        edges = settings.get("edges")
-        if edges is not None and edges != "log2":
-            numbers = isinstance(edges, list) and edges and all(isinstance(e, int | float) and not isinstance(e, bool) for e in edges)
-            if not numbers or sorted(set(edges)) != edges:
-                raise self.refuse(table, name, "edges are no growing list of numbers", 'Write "log2" or [0, 1, 10, 100]')
-            if source.type is not FieldType.SCORE and source.type is not FieldType.DURATION and any(e < 0 or e != int(e) or e > 2**53 for e in edges):
-                raise self.refuse(table, name, "edges of a whole number are not whole", "Use whole numbers from 0")
-        if edges == "log2" and source.type is FieldType.SCORE:
-            raise self.refuse(table, name, "a score has no log2 buckets", "Declare the edges, as [-5, 0, 5]")
+        if "edges" in settings:
+            self.check_edges(table, name, settings["edges"], source)
         if "grain" in settings:
             match = _GRAIN.match(str(settings["grain"]))
             if match is None or int(match[1]) == 0:
@@ -245,18 +245,38 @@ class _Loader:
             bits = settings.get(key, 0)
             if not isinstance(bits, int) or not 0 <= bits <= most:
                 raise self.refuse(table, name, f"{key} is no prefix length", f"Use 0 to {most}")
-        number = source.type in (FieldType.CODE, FieldType.PORT, FieldType.VLAN)
-        values = settings.get("values")
-        if values is not None:
-            kind: type | tuple[type, ...] = int if number else str
-            if not isinstance(values, list) or not values or not all(isinstance(value, kind) for value in values):
-                raise self.refuse(table, name, f"values are no list of {'numbers' if number else 'words'}", "Write values = [...]")
-            other = settings.get("other")
-            if other is not None and not isinstance(other, kind):
-                raise self.refuse(table, name, "other is not of the same kind as values", "Make it a number" if number else "Make it a word")
-        ports = settings.get("ports")
-        if ports is not None and not (isinstance(ports, list) and all(isinstance(port, int) and 0 <= port < 65536 for port in ports)):
+        if "values" in settings:
+            self.check_values(table, name, settings, source)
+        ports = settings.get("ports", [])
+        if not isinstance(ports, list) or not all(isinstance(port, int) and 0 <= port < 65536 for port in ports):
             raise self.refuse(table, name, "ports are no list of port numbers", "Write ports = [80, 443]")
+
+    def check_edges(self, table: str, name: str, edges: object, source: Field) -> None:
+        """Limits of buckets: "log2", or numbers that grow."""
+        if edges == "log2":
+            if source.type is FieldType.SCORE:
+                raise self.refuse(table, name, "a score has no log2 buckets", "Declare the edges, as [-5, 0, 5]")
+            return
+        numbers = isinstance(edges, list) and [
+            e for e in edges if isinstance(e, int | float) and not isinstance(e, bool)
+        ]
+        if not numbers or numbers != edges or sorted(set(numbers)) != numbers:
+            raise self.refuse(table, name, "edges are no growing list of numbers", 'Write "log2" or [0, 1, 10, 100]')
+        whole = source.type not in (FieldType.SCORE, FieldType.DURATION)
+        if whole and any(e < 0 or e != int(e) or e > 2**53 for e in numbers):
+            raise self.refuse(table, name, "edges of a whole number are not whole", "Use whole numbers from 0")
+
+    def check_values(self, table: str, name: str, settings: Mapping[str, Any], source: Field) -> None:
+        """The list of `allow`: numbers for a number, words for a word."""
+        number = source.type in (FieldType.CODE, FieldType.PORT, FieldType.VLAN)
+        kind: type = int if number else str
+        values, other = settings["values"], settings.get("other")
+        if not isinstance(values, list) or not values or not all(isinstance(value, kind) for value in values):
+            word = "numbers" if number else "words"
+            raise self.refuse(table, name, f"values are no list of {word}", "Write values = [...]")
+        if other is not None and not isinstance(other, kind):
+            remedy = "Make it a number" if number else "Make it a word"
+            raise self.refuse(table, name, "other is not of the same kind as values", remedy)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

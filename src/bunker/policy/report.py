@@ -41,7 +41,7 @@ _TEXT_CELL_BITS = 8.0 * 65_536
 _YEARS_NS = 230 * 365 * 86_400 * 1e9
 
 
-def bits_of(rule: Rule) -> float:
+def bits_of(rule: Rule) -> float:  # noqa: PLR0911 - one line for each transform
     """The most bits that a cell of this output can carry: what a hijacked worker could hide in it.
 
     An empty cell is one more value, hence the added one below each logarithm.

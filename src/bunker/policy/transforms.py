@@ -19,18 +19,22 @@ class TransformKind:
 
 
 _KINDS = (
-    TransformKind(name="keep", settings=frozenset({"because"}), required=frozenset({"because"}), learns="the value itself"),
+    TransformKind(
+        name="keep", settings=frozenset({"because"}), required=frozenset({"because"}), learns="the value itself"
+    ),
     TransformKind(
         name="tag",
         settings=frozenset({"domain"}),
         required=frozenset(),
-        learns="which rows of this run have the same value, not which value; a value that he caused himself he can find again",
+        learns="which rows of this run have the same value, not which value; "
+        "a value that he caused himself he can find again",
     ),
     TransformKind(
         name="pfx",
         settings=frozenset(),
         required=frozenset(),
-        learns="which addresses share a network, and how much of it; each address that he knows tells him the prefixes it shares",
+        learns="which addresses share a network, and how much of it; "
+        "each address that he knows tells him the prefixes it shares",
     ),
     TransformKind(
         name="truncate", settings=frozenset({"v4", "v6"}), required=frozenset(), learns="the network, not the host"
@@ -51,7 +55,9 @@ _KINDS = (
         learns="order and distance of times to the grain; the date only if he can recognise an event in the trace",
     ),
     TransformKind(name="present", settings=frozenset(), required=frozenset(), learns="whether there is a value"),
-    TransformKind(name="len", settings=frozenset(), required=frozenset(), learns="the length, which may identify a page or a name"),
+    TransformKind(
+        name="len", settings=frozenset(), required=frozenset(), learns="the length, which may identify a page or a name"
+    ),
     TransformKind(
         name="etld1_tag",
         settings=frozenset({"domain"}),
@@ -60,7 +66,10 @@ _KINDS = (
     ),
     TransformKind(name="depth", settings=frozenset(), required=frozenset(), learns="how many parts the path has"),
     TransformKind(
-        name="service", settings=frozenset({"ports"}), required=frozenset({"ports"}), learns="a port of the list, or none"
+        name="service",
+        settings=frozenset({"ports"}),
+        required=frozenset({"ports"}),
+        learns="a port of the list, or none",
     ),
 )
 

@@ -300,7 +300,7 @@ impl Column for TextLists {
     }
     fn finish(&mut self, _kind: FieldType) -> Result<ArrayRef, ArrowError> {
         let items = self.items.finish(FieldType::Text)?;
-        let field = Arc::new(Field::new("item", DataType::Utf8, false));
+        let field = Arc::new(Field::new("item", DataType::Utf8, true));
         Ok(Arc::new(ListArray::try_new(field, self.offsets.finish(), items, self.nulls.0.finish())?))
     }
 }
@@ -338,7 +338,7 @@ impl Column for AddressLists {
     }
     fn finish(&mut self, _kind: FieldType) -> Result<ArrayRef, ArrowError> {
         let items = self.items.finish(FieldType::Address)?;
-        let field = Arc::new(Field::new("item", DataType::FixedSizeBinary(16), false));
+        let field = Arc::new(Field::new("item", DataType::FixedSizeBinary(16), true));
         Ok(Arc::new(ListArray::try_new(field, self.offsets.finish(), items, self.nulls.0.finish())?))
     }
 }

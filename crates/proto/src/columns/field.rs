@@ -87,9 +87,9 @@ field_types! {
     Flags => DataType::UInt64;
 }
 
-/// A list whose items are never null; the item's name is Arrow's usual one.
+/// A list, as other Arrow libraries make it by default: its item may be null as far as Arrow is told, and never is.
 fn list_of(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new("item", item, false)))
+    DataType::List(Arc::new(Field::new("item", item, true)))
 }
 
 /// One column of a message table: name, type, whether a cell may be empty.

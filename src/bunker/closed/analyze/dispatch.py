@@ -3,9 +3,10 @@
 Place in the flow: core's batches ▶ here ▶ frames for the releaser.
 
 Rules of this file:
-1. Flows come last: an analyzer may fail on a message of a flow whose end stands in the same turn, and the outcome must say so.
-2. A flow on which an analyzer failed is condemned: what this turn made of it is thrown away, nothing of it follows, and its flow
-   record ends `erroneous`.
+1. Flows come last: an analyzer may fail on a message of a flow whose end stands in the same turn, and the outcome
+   must say so.
+2. A flow on which an analyzer failed is condemned: what this turn made of it is thrown away, nothing of it follows,
+   and its flow record ends `erroneous`.
 3. What is known of a fault is a closed set: analyzer, class of the exception if it is one of Python's own, line in the
    analyzer's source. No message, no locals.
 """
@@ -75,7 +76,9 @@ def _source_of(function: Callable[..., Any]) -> str:
 
 @dataclass(slots=True)
 class _Rows:
-    """Records of one kind that await the end of a turn, each with its flow, so that a condemned flow's can be left out."""
+    """Records of one kind that await the end of a turn, each with its flow, so that a condemned flow's can be left
+    out.
+    """
 
     schema: RecordSchema
     flows: list[int | None] = field(default_factory=list)
@@ -103,8 +106,9 @@ class _Rows:
 class Runner:
     """One analyzer at work in one worker."""
 
-    def __init__(self, analyzer: Analyzer) -> None:
+    def __init__(self, analyzer: Analyzer, on_error: Callable[[BaseException], None] | None = None) -> None:
         self.analyzer = analyzer
+        self._on_error = on_error
         function = analyzer.function
         self.function: Callable[..., Any] = function() if isinstance(function, type) else function
         self._source = _source_of(self.function)
@@ -114,6 +118,7 @@ class Runner:
             for cls, schema in zip(analyzer.record_types, analyzer.emits, strict=False)
             if issubclass(cls, Record)
         }
+        self._fields = analyzer.emits[0].described()
         self._batches: list[Batch] = []
         self._flow: int | None = None
         self.calls = 0
@@ -127,7 +132,7 @@ class Runner:
         pending.rows.append(msgspec.structs.astuple(record))
 
     def _emit_batch(self, batch: Any) -> None:
-        self._batches.append(batch if isinstance(batch, Batch) else Batch.from_arrow(batch))
+        self._batches.append(Batch.from_arrow(batch).conform(self._fields))
 
     def run(self, batch: Batch, failed: Callable[[AnalyzerFailed], None]) -> None:
         """Give the analyzer every message of the batch; `failed` hears of each that it failed on."""
@@ -144,7 +149,7 @@ class Runner:
                     function(row, emit)
                 break
             except Exception as error:  # noqa: BLE001 - the one place where a flow is isolated
-                failed(self._fault(error, self._flow))
+                failed(self.fault(error, self._flow))
         self._flow = None
 
     def _run_batch(self, batch: Batch, failed: Callable[[AnalyzerFailed], None]) -> None:
@@ -153,9 +158,12 @@ class Runner:
             self.function(batch, self._emit_batch)
         except Exception as error:  # noqa: BLE001 - isolates what the batch holds
             self._batches.clear()
-            failed(self._fault(error, None))
+            failed(self.fault(error, None))
 
-    def _fault(self, error: BaseException, flow: int | None) -> AnalyzerFailed:
+    def fault(self, error: BaseException, flow: int | None) -> AnalyzerFailed:
+        """What is said of an exception."""
+        if self._on_error is not None:
+            self._on_error(error)
         return AnalyzerFailed(
             analyzer=self.analyzer.name, exception=exception_name(error), line=line_in(error, self._source), flow=flow
         )
@@ -170,12 +178,12 @@ class Runner:
         try:
             last(self._emit_batch if self.analyzer.batch else self._emit_record)
         except Exception as error:  # noqa: BLE001 - what was recorded before is not lost
-            failed(self._fault(error, None))
+            failed(self.fault(error, None))
 
     def flush(self, condemned: set[int], output: Output) -> None:
         """Write what the turn made, without the condemned flows."""
         for batch in self._batches:
-            kept = batch.filter_out(sorted(condemned)) if condemned and "uid" in batch.column_names else batch
+            kept = batch.filter_out(condemned) if condemned and "uid" in batch.column_names else batch
             if kept.num_rows:
                 output.records(self.analyzer.emits[0], kept)
         self._batches.clear()
@@ -183,7 +191,7 @@ class Runner:
             try:
                 made = pending.take(condemned)
             except (TypeError, ValueError, OverflowError) as error:
-                output.fault(self._fault(error, None))
+                output.fault(self.fault(error, None))
                 continue
             if made is not None:
                 output.records(pending.schema, made)
@@ -192,15 +200,25 @@ class Runner:
 class Dispatcher:
     """All analyzers of a worker.
 
+    Args:
+        on_error: Sees the exceptions themselves; diagnostic mode alone may pass one, because they carry traffic.
     Invariants:
         After `turn` nothing of the turn's messages is held here.
         A flow in `condemned` has no record in any batch written after it got there.
     """
 
-    def __init__(self, analyzers: tuple[Analyzer, ...], output: Output) -> None:
-        self.runners = [Runner(analyzer) for analyzer in analyzers]
+    def __init__(
+        self,
+        analyzers: tuple[Analyzer, ...],
+        output: Output,
+        *,
+        on_error: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.runners = [Runner(analyzer, on_error) for analyzer in analyzers]
         self._output = output
         self.faults = 0
+        self.calling = False
+        """An analyzer has the word: the watchdog may interrupt."""
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -228,17 +246,23 @@ class Dispatcher:
             self._output.fault(fault)
 
         for kind, batch in engine.take():
-            for runner in self.runners:
-                if runner.analyzer.message == kind:
-                    runner.run(batch, failed)
-        flows = engine.take_flows()
-        if flows is not None:
-            for runner in self.runners:
-                if runner.analyzer.message == "flow":
-                    runner.run(flows, failed)
+            self._give(kind, batch, failed)
+        while (flows := engine.take_flows()) is not None:
+            self._give("flow", flows, failed)
         for runner in self.runners:
             # A condemned flow keeps its flow record (it says "erroneous"); everything else of it goes.
             runner.flush(set() if runner.analyzer.message == "flow" else condemned, self._output)
+
+    def _give(self, kind: str, batch: Batch, failed: Callable[[AnalyzerFailed], None]) -> None:
+        for runner in self.runners:
+            if runner.analyzer.message == kind:
+                self.calling = True
+                try:
+                    runner.run(batch, failed)
+                except CallTimedOut as error:  # struck between two calls: no flow is to blame
+                    failed(runner.fault(error, None))
+                finally:
+                    self.calling = False
 
     def finish(self) -> None:
         """After the last turn."""

@@ -1,1 +1,3 @@
-"""Capture: packets come in, in blocks, from a ring of the kernel's or from capture files; nobody looks at a packet here."""
+"""Capture: packets come in, in blocks, from a ring of the kernel's or from capture files; nobody looks at a packet
+here.
+"""

@@ -1,4 +1,5 @@
-"""Capture files as a source of blocks: pcap and pcapng, plain or compressed, from descriptors that were opened at set-up.
+"""Capture files as a source of blocks: pcap and pcapng, plain or compressed, from descriptors that were opened at
+set-up.
 
 Rules of this file:
 1. Files are read one after another, in pieces; the core cuts them into blocks over lanes.

@@ -31,7 +31,9 @@ def _library() -> ctypes.CDLL:
         library = ctypes.CDLL(name)
     except OSError:
         raise ConfigurationError(
-            "capture.filter", "libpcap is not installed", "Install it (Debian: apt-get install libpcap0.8), or leave the filter out"
+            "capture.filter",
+            "libpcap is not installed",
+            "Install it (Debian: apt-get install libpcap0.8), or leave the filter out",
         ) from None
     library.pcap_open_dead.restype = ctypes.c_void_p
     library.pcap_geterr.restype = ctypes.c_char_p
@@ -71,8 +73,8 @@ def compile_filter(expression: str, *, linktype: int, snaplen: int) -> bytes:
 
 
 def filters_for_files(expression: str, *, snaplen: int) -> dict[int, bytes] | None:
-    """Programs by link type; None without an expression. On Ethernet the expression must compile; where else it does not, nothing
-    of that link passes.
+    """Programs by link type; None without an expression. On Ethernet the expression must compile; where else it does
+    not, nothing of that link passes.
 
     Raises:
         ConfigurationError: as `compile_filter`, for Ethernet.

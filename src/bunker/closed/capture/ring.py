@@ -66,8 +66,8 @@ def open_ring(
         ring_bytes: Memory of the ring.
         program: Classic BPF; its return value is the snaplen.
         promiscuous: Take packets that are for others.
-        fanout_group: Group among which the kernel spreads flows by hash, fragments put together first; None for one lane.
-        ignore_outgoing: Leave out what this machine sends (a tap sends nothing; a test on veth may want both).
+        fanout_group: Group among which the kernel spreads flows by hash, fragments put together first; None for one
+        lane. ignore_outgoing: Leave out what this machine sends (a tap sends nothing; a test on veth may want both).
     Raises:
         ConfigurationError: no such interface, no privileges, no memory.
     """
@@ -81,7 +81,9 @@ def open_ring(
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     except PermissionError:
         raise ConfigurationError(
-            f"interface {interface}", "packet sockets need CAP_NET_RAW", "Run as root, or read a capture file with --read"
+            f"interface {interface}",
+            "packet sockets need CAP_NET_RAW",
+            "Run as root, or read a capture file with --read",
         ) from None
     try:
         sock.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3_VERSION)
@@ -97,18 +99,23 @@ def open_ring(
             sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8s", index, _MR_PROMISC, 0, b""))
         sock.bind((interface, _ETH_P_ALL))
         if fanout_group is not None:
-            sock.setsockopt(_SOL_PACKET, _FANOUT, fanout_group | (_FANOUT_HASH | _FANOUT_FLAG_DEFRAG) << 16)
+            mode = _FANOUT_HASH | _FANOUT_FLAG_DEFRAG
+            sock.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("I", fanout_group | mode << 16))
     except OSError as error:
         sock.close()
         raise ConfigurationError(
-            f"interface {interface}", f"its ring cannot be set up ({error.strerror})", "Lower capture.ring, or check the interface is up"
+            f"interface {interface}",
+            f"its ring cannot be set up ({error.strerror})",
+            "Lower capture.ring, or check the interface is up",
         ) from None
     return RingSetup(fd=sock.detach(), block_bytes=block_bytes, blocks=blocks)
 
 
 def _attach(sock: socket.socket, program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(buffer)))
+    sock.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
+    )
 
 
 def keep_all_program(snaplen: int) -> bytes:
@@ -134,7 +141,9 @@ class Ring:
         self._at = 0
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN | select.POLLERR)
-        self._socket = socket.socket(fileno=socket.dup(fd))
+        self._socket = socket.socket(
+            fileno=fd
+        )  # owns it from here: a duplicate would need a right that a capturer has not
         self.dropped = 0
         """Packets that the kernel dropped because no block was free."""
         self.received = 0
@@ -143,10 +152,12 @@ class Ring:
         """Times the kernel had to wait for a block."""
 
     def next_block(self, timeout_s: float) -> Block | None:
-        """The next retired block, or None when the time is over. The interface going down is no error: packets may come again."""
+        """The next retired block, or None when the time is over. The interface going down is no error: packets may
+        come again.
+        """
         start = self._at * self._block_bytes
         if not self._is_ours(start):
-            for _, event in self._poll.poll(timeout_s * 1000):
+            for _, event in self._poll.poll(timeout_s * 1000) if timeout_s else ():
                 if event & select.POLLERR:
                     self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # clears ENETDOWN
             if not self._is_ours(start):
@@ -165,8 +176,14 @@ class Ring:
             status=status,
         )
 
+    def fileno(self) -> int:
+        """For poll: readable while a block is ours."""
+        return self._fd
+
     def _is_ours(self, start: int) -> bool:
-        return bool(int.from_bytes(self._view[start + _STATUS_OFFSET : start + _STATUS_OFFSET + 4], "little") & _STATUS_USER)
+        return bool(
+            int.from_bytes(self._view[start + _STATUS_OFFSET : start + _STATUS_OFFSET + 4], "little") & _STATUS_USER
+        )
 
     def give_back(self) -> None:
         """The block that `next_block` returned belongs to the kernel again."""

@@ -1,8 +1,10 @@
 """What a worker writes into its one pipe, and how the releaser cuts it up again.
 
 Rules of this file:
-1. A frame is: kind (1 byte), record number (u16, little endian), length (u32), body. Lengths are checked before anything is kept.
-2. Kinds: RECORDS (body: one Arrow IPC stream of the record's schema), FAULT (fixed numbers only), ENDED (empty body, last).
+1. A frame is: kind (1 byte), record number (u16, little endian), length (u32), body. Lengths are checked before
+   anything is kept.
+2. Kinds: RECORDS (body: one Arrow IPC stream of the record's schema), FAULT and EVENT (fixed numbers only), ENDED
+   (empty body, last).
 3. The reader trusts nothing: a frame that breaks a rule poisons the pipe, and the releaser reads no more of it.
 """
 
@@ -19,6 +21,7 @@ from bunker.errors import GateRefusal
 
 _HEAD = struct.Struct("<BHI")
 _FAULT = struct.Struct("<HHIB")
+_EVENT = struct.Struct("<BQQQ")
 
 
 class FrameKind(IntEnum):
@@ -27,6 +30,32 @@ class FrameKind(IntEnum):
     RECORDS = 1
     FAULT = 2
     ENDED = 3
+    EVENT = 4
+
+
+class EventKind(IntEnum):
+    """What happened on the lane; the three numbers of an event mean what stands here."""
+
+    GAP = 1
+    """Packets lost, their bytes (0 if the kernel dropped them), duration in ns."""
+    BLOCK_REFUSED = 2
+    """Number of the block, its packets, place in REFUSALS."""
+    CAPTURE_FILE_DAMAGED = 3
+    """Number of the file, offset in bytes, place in DAMAGES."""
+
+
+# Why a block was refused (`SpoolReader.unseal`) and why a capture file ended early (the core's words): sent as numbers.
+REFUSALS = ("other", "wrong_lane", "replayed", "no_such_place", "erased", "truncated", "unreadable", "not_authentic")
+DAMAGES = (
+    "other",
+    "truncated",
+    "bad_length",
+    "bad_interface",
+    "bad_version",
+    "bad_compression",
+    "not_a_capture",
+    "unreadable",
+)
 
 
 # Exceptions that a fault may name. A worker sends the number, so that no text can pass; anything else is "Exception".
@@ -92,7 +121,15 @@ class WorkerEnded:
     """The worker has written everything."""
 
 
-Frame = Records | Fault | WorkerEnded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that concerns the lane, in numbers."""
+
+    kind: EventKind
+    numbers: tuple[int, int, int]
+
+
+Frame = Records | Fault | WorkerEnded | Event
 
 
 def records_frame(record: int, ipc: bytes) -> tuple[bytes, bytes]:
@@ -105,6 +142,12 @@ def fault_frame(failed: AnalyzerFailed, analyzer: int) -> bytes:
     exception = EXCEPTIONS.index(failed.exception) if failed.exception in EXCEPTIONS else 0
     body = _FAULT.pack(analyzer, exception, min(failed.line, 0xFFFF_FFFF), failed.flow is not None)
     return _HEAD.pack(FrameKind.FAULT, 0, len(body)) + body
+
+
+def event_frame(event: Event) -> bytes:
+    """An EVENT frame."""
+    body = _EVENT.pack(event.kind, *event.numbers)
+    return _HEAD.pack(FrameKind.EVENT, 0, len(body)) + body
 
 
 def ended_frame() -> bytes:
@@ -169,6 +212,9 @@ class FrameReader:
         elif kind == FrameKind.FAULT:
             if length != _FAULT.size or record:
                 raise self._refuse("frame_length")
+        elif kind == FrameKind.EVENT:
+            if length != _EVENT.size or record:
+                raise self._refuse("frame_length")
         elif kind == FrameKind.ENDED:
             if length or record:
                 raise self._refuse("frame_length")
@@ -181,6 +227,11 @@ class FrameReader:
         if kind == FrameKind.ENDED:
             self._ended = True
             return WorkerEnded()
+        if kind == FrameKind.EVENT:
+            event, *numbers = _EVENT.unpack(body)
+            if event not in iter(EventKind) or max(numbers) >= 1 << 63:
+                raise self._refuse("frame_fault")
+            return Event(kind=EventKind(event), numbers=(numbers[0], numbers[1], numbers[2]))
         analyzer, exception, line, cost_flow = _FAULT.unpack(body)
         if analyzer >= self._analyzers or exception >= len(EXCEPTIONS) or cost_flow > 1:
             raise self._refuse("frame_fault")

@@ -1,128 +1,157 @@
 """Diagnostic mode (`--closed-box none`): all stages in one ordinary process, so that pdb, prints and logs work.
 
-Holds nothing back from anybody on this machine, and says so: the tier in every envelope is "none". Takes capture files only; a live
-interface is refused before this module is reached. The stages are the same objects as in the box; only the spool is left out,
-since there is nothing to hide the packets from.
+Holds nothing back from anybody on this machine, and says so: the tier in every statement is "none". Takes capture
+files only; a live
+interface is refused before this module is reached. The stages are the same objects as in the box; only spool and
+jail are left out, since there is nobody to hide the packets from.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import traceback
+from pathlib import Path
 
 from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
 from bunker.closed.capture.files import FileReader
-from bunker.closed.egress.envelopes import Envelopes
+from bunker.closed.capture.filter import filters_for_files
+from bunker.closed.egress.birth import output_schemas
+from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
+from bunker.closed.process.releaser import refusal_counter
+from bunker.closed.process.setup import open_files
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle
+from bunker.model import diagnostics
 from bunker.model.counters import Counter
-from bunker.model.diagnostics import Diagnostic, DiagnosticKind
+from bunker.model.diagnostics import DiagnosticKind, Reason
 from bunker.model.fields import RecordSchema
-from bunker.native.clear import Gate
+from bunker.model.heartbeat import EndReason, Tier
+from bunker.native.clear import ClearedBatch, Gate
 from bunker.native.wire import Batch, Engine
 from bunker.policy.load import policy_of
 
 
-@dataclass(slots=True)
-class _Direct:
-    """Records straight through the gate."""
+class _Inline:
+    """Records straight through the gate into the stream."""
 
-    gate: Gate
-    envelopes: Envelopes
-    write: Callable[[bytes], None]
-    analyzers: dict[str, int]
-    counters: dict[Counter, int] = field(default_factory=dict)
+    def __init__(self, bundle: Bundle, egress_fd: int) -> None:
+        policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
+        self.gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
+        self.envelopes = Envelopes(
+            Birth(
+                run=os.urandom(16),
+                started_ns=time.time_ns(),
+                tier=Tier.NONE,
+                bundle=bundle.digest,
+                image=None,
+                policy=policy.digest,
+                schemas=output_schemas(policy, self.gate),
+                enforcement={"jail": "missing: diagnostic mode"},
+                heartbeat_ns=bundle.experiment.heartbeat_ns,
+            ),
+            cleared=ClearedBatch,
+        )
+        self.counters = dict.fromkeys(Counter, 0)
+        self._egress_fd = egress_fd
+        self._heartbeat_ns = bundle.experiment.heartbeat_ns
+        self._next_beat = 0
 
-    def count(self, counter: Counter, number: int) -> None:
-        self.counters[counter] = self.counters.get(counter, 0) + number
+    def write(self, envelope: bytes) -> None:
+        """All of it; the open box may be slow."""
+        view = memoryview(envelope)
+        while view:
+            view = view[os.write(self._egress_fd, view) :]
+
+    def pulse(self) -> Pulse:
+        """What a heartbeat says now."""
+        return Pulse(now_ns=time.time_ns(), monotonic_ns=time.monotonic_ns(), counters=self.counters)
+
+    def beat(self) -> None:
+        """A heartbeat, if one is due."""
+        if time.monotonic_ns() >= self._next_beat:
+            self._next_beat = time.monotonic_ns() + self._heartbeat_ns
+            self.write(self.envelopes.heartbeat(self.pulse()))
 
     def records(self, schema: RecordSchema, batch: Batch) -> None:
         """Clear and write a batch."""
-        self.count(Counter.RECORDS_EMITTED, batch.num_rows)
+        self.counters[Counter.RECORDS_EMITTED] += batch.num_rows
         try:
             cleared = self.gate.clear(schema.name, batch.ipc())
         except GateRefusal as refusal:
-            self.count(Counter.GATE_REFUSALS, 1)
-            self.write(
-                self.envelopes.diagnostic(Diagnostic(kind=DiagnosticKind.GATE_REFUSED, word=refusal.kind))
+            self.counters[refusal_counter(refusal.kind)] += 1
+            event = diagnostics.event(
+                DiagnosticKind.GATE_REFUSED, at_ns=time.time_ns(), lane=0, reason=Reason.of(refusal.kind)
             )
+            self.write(self.envelopes.diagnostics([event]))
             return
         if cleared is not None:
-            self.count(Counter.RECORDS_RELEASED, cleared.num_rows)
+            self.counters[Counter.RECORDS_RELEASED] += cleared.num_rows
             self.write(self.envelopes.records(cleared))
 
     def fault(self, failed: AnalyzerFailed) -> None:
         """Report a fault."""
-        self.count(Counter.ANALYZER_FAULTS, 1)
-        self.write(
-            self.envelopes.diagnostic(
-                Diagnostic(
-                    kind=DiagnosticKind.ANALYZER_FAILED,
-                    number=self.analyzers[failed.analyzer],
-                    word=failed.exception,
-                    line=failed.line,
-                )
-            )
+        self.counters[Counter.ANALYZER_FAULTS] += 1
+        event = diagnostics.event(
+            DiagnosticKind.ANALYZER_FAILED,
+            at_ns=time.time_ns(),
+            lane=0,
+            analyzer=failed.analyzer,
+            exception=failed.exception,
+            line=failed.line,
+            count=1,
         )
+        self.write(self.envelopes.diagnostics([event]))
 
 
-def run_inline(bundle: Bundle, files: list[int], egress_fd: int) -> list[tuple[int, int, str]]:
-    """Trace capture files in this process.
+def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[tuple[int, int, str]]:
+    """Run an experiment over capture files without a box; tracebacks of analyzers go to standard error.
 
-    Args:
-        files: Open descriptors of capture files, in order.
-        egress_fd: Where the envelopes go.
     Returns:
-        (number of the file, offset, kind) of each damage.
+        (number of the file, offset, reason) of each damaged capture file.
+    Raises:
+        ConfigurationError: a file, filter or analyzer is not to be had.
     """
-    policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
-    gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
-    started_ns = time.time_ns()
-    envelopes = Envelopes(
-        run=os.urandom(16),
-        bundle_digest=bundle.digest,
-        policy_digest=policy.digest,
-        tier="none",
-        enforcement={"jail": "none: diagnostic mode"},
-        schemas={name: gate.output_schema(name) for name in sorted(bundle.schemas) if policy.releases(name)},
-        heartbeat_ns=bundle.experiment.heartbeat_ns,
-        started_ns=started_ns,
-    )
-
-    def write(piece: bytes) -> None:
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(egress_fd, view) :]
-
-    analyzers = bundle.load_analyzers()
-    output = _Direct(gate, envelopes, write, {analyzer.name: n for n, analyzer in enumerate(analyzers)})
-    dispatcher = Dispatcher(analyzers, output)
+    experiment = bundle.experiment
+    output = _Inline(bundle, egress_fd)
+    dispatcher = Dispatcher(bundle.load_analyzers(), output, on_error=traceback.print_exception)
     engine = Engine(
         lane=0,
         want=sorted(dispatcher.kinds | {"flow"}),
         needs=sorted(dispatcher.needs),
         seed=os.urandom(16),
-        verify_checksums=bundle.experiment.verify_checksums,
+        verify_checksums=experiment.verify_checksums,
     )
-    write(envelopes.start())
     reader = FileReader(
-        files, lanes=1, block_bytes=bundle.experiment.block_bytes, snaplen=bundle.experiment.snaplen, filters={}, seed=os.urandom(16)
+        open_files(files),
+        lanes=1,
+        block_bytes=experiment.block_bytes,
+        snaplen=experiment.snaplen,
+        filters=filters_for_files(experiment.capture_filter, snaplen=experiment.snaplen),
+        seed=os.urandom(16),
     )
-    number = 0
-    for block in reader.blocks():
-        engine.feed(block.format, block.plaintext, number)
+    counters = output.counters
+
+    def count() -> None:
+        for name, value in engine.counters().items():
+            counter = Counter.maybe(name)
+            if counter is not None:
+                counters[counter] = value
+
+    output.write(output.envelopes.start())
+    for number, block in enumerate(reader.blocks()):
+        counters[Counter.PACKETS_RECEIVED] += block.packet_count
+        counters[Counter.BYTES_RECEIVED] += len(block.plaintext)
+        while not engine.feed(block.format, block.plaintext, number):
+            dispatcher.turn(engine)
         dispatcher.turn(engine)
-        number += 1
+        count()
+        output.beat()
     engine.finish()
     dispatcher.turn(engine)
     dispatcher.finish()
-    counters = output.counters
-    for name, value in (engine.counters() | reader.counters()).items():
-        counter = Counter.maybe(name)
-        if counter is not None:
-            counters[counter] = value
-    gate.forget()
-    write(envelopes.end(counters, reason="done", now_ns=time.time_ns()))
-    return reader.damages()
+    count()
+    counters[Counter.CAPTURE_FILES_DAMAGED] = len(reader.damages)
+    output.gate.forget()
+    output.write(output.envelopes.end(output.pulse(), reason=EndReason.DONE))
+    return reader.damages

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from bunker.errors import BoxError
 from bunker.native import jail as native
@@ -117,12 +118,13 @@ class Enforcement:
         return tuple(missing)
 
     def words(self) -> dict[str, str]:
-        """For the start statement: name to "enforced (how)" or "missing (why)"."""
+        """For people: name to "enforced (how)" or "missing (why)"."""
         return {entry.name: f"{'enforced' if entry.enforced else 'missing'} ({entry.detail})" for entry in self.entries}
 
     @staticmethod
     def weakest(several: Mapping[str, Enforcement]) -> dict[str, str]:
-        """One table for a box: an entry is enforced only if it is for every process, else it names those without."""
+        """For the start statement, one table for a box: an entry is enforced only if it is for every process, else
+        it names those without."""
         table: dict[str, str] = {}
         names = {entry.name: None for enforcement in several.values() for entry in enforcement.entries}
         for name in names:
@@ -132,7 +134,7 @@ class Enforcement:
                 for entry in enforcement.entries
                 if entry.name == name and not entry.enforced
             )
-            table[name] = f"missing ({', '.join(without)})" if without else "enforced"
+            table[name] = f"missing: {', '.join(without)}" if without else "enforced"
         return table
 
 
@@ -281,17 +283,18 @@ def _started(role: Role, launcher: int, reading: int) -> Process:
             break
         text += piece
     os.close(reading)
-    found: dict[str, object] = {}
+    # json, not msgspec: the launcher's bare interpreter imports this module before it knows any package.
+    said: dict[str, Any] = {}
     for line in text.splitlines():
-        found |= json.loads(line)
-    pid = int(str(found.get("pid", launcher)))
+        said |= json.loads(line)
+    pid = int(said.get("pid", launcher))
     if pid != launcher:
         os.waitpid(launcher, 0)
-    if "entries" not in found:
+    if "entries" not in said:
         _end(pid)
-        thing, cause, remedy = found.get("error", ("jail", f"the {role} ended during its launch", "See the entries"))  # type: ignore[misc]
+        thing, cause, remedy = said.get("error", ("jail", f"the {role} ended during its launch", "See the entries"))
         raise BoxError(thing, cause, remedy)
-    entries = tuple(Entry(**entry) for entry in found["entries"])  # type: ignore[attr-defined]
+    entries = tuple(Entry(**entry) for entry in said["entries"])
     return Process(pid=pid, role=role, enforcement=Enforcement(entries=entries))
 
 

@@ -2,8 +2,9 @@
 
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
-2. Capturer to worker: `SEALED` (a block is on disk), `ENDED` (there will be no more). Worker to capturer: `RELEASED`
-   (no block up to this number is needed any more; the keys of files that hold nothing else die).
+2. Capturer to worker: `SEALED` (a block is on disk), `LOST` (a gap), `DAMAGED` (a capture file ended early), `ENDED`
+   (there will be no more). Worker to capturer: `RELEASED` (no block up to this number is needed any more; the keys of
+   files that hold nothing else die).
 3. A message that is none of these ends the process that received it: the other side is broken.
 """
 
@@ -19,7 +20,10 @@ from bunker.errors import BoxError
 _SEALED = b"S"
 _ENDED = b"E"
 _RELEASED = b"R"
+_DAMAGED = b"D"
 _NUMBER = struct.Struct("<cQ")
+_LOST = b"L"
+_THREE = struct.Struct("<cQQQ")
 MESSAGE_BYTES = 512
 
 
@@ -42,7 +46,25 @@ class Released:
     number: int
 
 
-Message = Sealed | Ended | Released
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """Capture file `file` could be read up to `offset` only; `reason` is a place in `frames.DAMAGES`."""
+
+    file: int
+    offset: int
+    reason: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A gap: `packets` of `size` captured bytes (0: the kernel dropped them, it does not say) within `duration_ns`."""
+
+    packets: int
+    size: int
+    duration_ns: int
+
+
+Message = Sealed | Ended | Released | Damaged | Lost
 
 
 def encode(message: Message) -> bytes:
@@ -54,6 +76,10 @@ def encode(message: Message) -> bytes:
             return _ENDED
         case Released(number=number):
             return _NUMBER.pack(_RELEASED, number)
+        case Damaged(file=file, offset=offset, reason=reason):
+            return _THREE.pack(_DAMAGED, file, offset, reason)
+        case Lost(packets=packets, size=size, duration_ns=duration_ns):
+            return _THREE.pack(_LOST, packets, size, duration_ns)
 
 
 def decode(datagram: bytes) -> Message:
@@ -69,14 +95,20 @@ def decode(datagram: bytes) -> Message:
         return Ended()
     if tag == _RELEASED and len(datagram) == _NUMBER.size:
         return Released(number=_NUMBER.unpack(datagram)[1])
+    if tag == _DAMAGED and len(datagram) == _THREE.size:
+        _, file, offset, reason = _THREE.unpack(datagram)
+        return Damaged(file=file, offset=offset, reason=reason)
+    if tag == _LOST and len(datagram) == _THREE.size:
+        _, packets, size, duration_ns = _THREE.unpack(datagram)
+        return Lost(packets=packets, size=size, duration_ns=duration_ns)
     raise BoxError("link between capturer and worker", "an unknown message", "This is a bug or a taken-over process")
 
 
 class Link:
     """One end of the channel.
 
-    What cannot be sent at once waits in order; there are never more messages than the spool has slots, so the queue is bounded
-    by the spool's size.
+    What cannot be sent at once waits in order; there are never more messages than the spool has slots, so the queue
+    is bounded by the spool's size.
     """
 
     def __init__(self, fd: int) -> None:

@@ -6,9 +6,10 @@ If it is taken over completely: can release what is in flight.
 Rules of this file:
 1. Whatever a worker writes is hostile until the gate has passed it; a worker whose pipe is refused is not read again.
 2. What goes out is a cleared batch, a heartbeat or diagnostics; there is no fourth thing.
-3. The egress is never waited for: when the queue is full the pipes are not read, so workers wait, the spool fills, and what no longer
-   fits is a counted gap. Capture never notices.
-4. The last word is said in every case that leaves this process alive: END when all workers ended and the supervisor says so, else ABORTED.
+3. The egress is never waited for: when the queue is full the pipes are not read, so workers wait, the spool fills,
+   and what no longer fits is a counted gap. Capture never notices.
+4. The last word is said in every case that leaves this process alive: END when all workers ended and the supervisor
+   says so, else ABORT.
 """
 
 from __future__ import annotations
@@ -16,32 +17,87 @@ from __future__ import annotations
 import os
 import select
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 
-from bunker.closed.egress.envelopes import Envelopes
-from bunker.closed.egress.outlet import Outlet
+from bunker import limits
+from bunker.closed.egress.birth import output_schemas
+from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
+from bunker.closed.egress.outlet import Outlet, OutletState
 from bunker.closed.process import frames
 from bunker.closed.process.settings import ReleaserSettings, settings_of
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle, open_bundle
-from bunker.model.counters import Counter, CounterPage, total
-from bunker.model.diagnostics import Diagnostic, DiagnosticKind
-from bunker.native.clear import Gate
+from bunker.model import diagnostics
+from bunker.model.counters import BALANCE_IN, BALANCE_OUT, Counter, CounterPage, combined
+from bunker.model.diagnostics import Diagnostic, DiagnosticKind, Reason
+from bunker.model.heartbeat import AbortReason, EndReason
+from bunker.native.clear import ClearedBatch, Gate
 from bunker.native.jail import lock_down
 from bunker.policy.load import policy_of
 
+EXIT_UNDELIVERED = 4
+"""The open box did not take everything."""
 _PIECE = 1 << 20
 _DRAIN_S = 30.0
+_HEADROOM = 4096  # header, record head and signature of an envelope, generously
+
+
+class Verdict(Enum):
+    """How the run ended, as the supervisor says it: one byte."""
+
+    DONE = b"D"
+    DURATION = b"U"
+    INTERRUPTED = b"I"
+    OPERATOR = b"O"
+    CHILD_FAILED = b"C"
+
+
+_ENDS = {
+    Verdict.DONE: EndReason.DONE,
+    Verdict.DURATION: EndReason.DURATION,
+    Verdict.INTERRUPTED: EndReason.INTERRUPTED,
+}
+_REFUSAL_COUNTERS = {
+    "schema": Counter.GATE_REFUSED_SCHEMA,
+    "value": Counter.GATE_REFUSED_VALUE,
+    "size": Counter.GATE_REFUSED_SIZE,
+}
 
 
 @dataclass(slots=True)
 class Lane:
     """One worker's pipe."""
 
+    number: int
     fd: int
     reader: frames.FrameReader
     open: bool = True
     refused: bool = False
+
+
+def refusal_counter(kind: str) -> Counter:
+    """Which counter counts this refusal."""
+    return _REFUSAL_COUNTERS.get(kind, Counter.GATE_REFUSED_FRAME)
+
+
+def settled(counters: dict[Counter, int]) -> dict[Counter, int]:
+    """Counters of a box whose capturer and workers were killed: with their memory the keys are gone, and what was
+    not analysed is destroyed."""
+    done = dict(counters)
+    destroyed = done[BALANCE_IN] - sum(done[counter] for counter in BALANCE_OUT)
+    done[Counter.PACKETS_DESTROYED] += max(0, destroyed)
+    done[Counter.KEYS_DESTROYED] = done[Counter.KEYS_CREATED]
+    for level in (
+        Counter.LIVE_RAW_BYTES,
+        Counter.OLDEST_RAW_AGE_NS,
+        Counter.LAG_BYTES,
+        Counter.LAG_NS,
+        Counter.FLOWS_OPEN,
+    ):
+        done[level] = 0
+    return done
 
 
 class Releaser:
@@ -51,55 +107,144 @@ class Releaser:
         policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
         self.settings = settings
         self.names = sorted(bundle.schemas)
+        self.analyzers = [source.name for source in bundle.sources]
         self.gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
         self.pages = [CounterPage.attach(fd, writable=False) for fd in settings.all_counters_fds]
         self.lanes = [
-            Lane(fd=fd, reader=frames.FrameReader(records=len(self.names), analyzers=len(bundle.sources)))
-            for fd in settings.records_fds
+            Lane(
+                number=number, fd=fd, reader=frames.FrameReader(records=len(self.names), analyzers=len(bundle.sources))
+            )
+            for number, fd in enumerate(settings.records_fds)
         ]
         self.outlet = Outlet(settings.egress_fd)
         self.envelopes = Envelopes(
-            run=settings.run,
-            bundle_digest=bundle.digest,
-            policy_digest=policy.digest,
-            tier=settings.tier,
-            enforcement=settings.enforcement,
-            schemas={name: self.gate.output_schema(name) for name in self.names if policy.releases(name)},
-            heartbeat_ns=bundle.experiment.heartbeat_ns,
-            started_ns=time.time_ns(),
+            Birth(
+                run=settings.run,
+                started_ns=settings.started_ns,
+                tier=settings.tier,
+                bundle=bundle.digest,
+                image=None,
+                policy=policy.digest,
+                schemas=output_schemas(policy, self.gate),
+                enforcement=settings.enforcement,
+                heartbeat_ns=bundle.experiment.heartbeat_ns,
+            ),
+            cleared=ClearedBatch,
         )
         self.heartbeat_s = bundle.experiment.heartbeat_ns / 1e9
+        self.events: list[Diagnostic] = []
 
-    def run(self) -> None:
-        """Until the supervisor has said how the run ended and the last word is out."""
-        self.outlet.push(self.envelopes.start())
-        self.outlet.push(self.envelopes.heartbeat(total(self.pages), now_ns=time.time_ns()))
+    def run(self) -> bool:
+        """Until the supervisor has said how the run ended and the last word is out. False: it is not out."""
+        self.outlet.put(self.envelopes.start())
+        self._beat()
         next_beat = time.monotonic() + self.heartbeat_s
-        verdict = b""
-        while not verdict:
-            reading = [lane.fd for lane in self.lanes if lane.open and not self.outlet.full]
-            wanted = [*reading, self.settings.verdict_fd]
-            writing = [self.outlet.fileno()] if self.outlet.waiting and not self.outlet.lost else []
-            timeout = max(0.0, next_beat - time.monotonic())
-            readable, writable, _ = select.select(wanted, writing, [], timeout)
+        verdict: Verdict | None = None
+        while verdict is None:
+            ready = self._wait(max(0.0, next_beat - time.monotonic()))
+            self._attend_egress(ready.get(self.outlet.fileno(), 0))
             for lane in self.lanes:
-                if lane.fd in readable:
+                if lane.open and lane.fd in ready:
                     self._hear(lane)
-            if writable:
-                self.outlet.flush()
-            if self.settings.verdict_fd in readable and not any(lane.open for lane in self.lanes):
-                verdict = os.read(self.settings.verdict_fd, 1) or b"A"
+            if self.settings.verdict_fd in ready:
+                word = os.read(self.settings.verdict_fd, 1)
+                verdict = Verdict(word) if word else Verdict.CHILD_FAILED
             if time.monotonic() >= next_beat:
                 self._beat()
                 next_beat = time.monotonic() + self.heartbeat_s
-        self._last_word(verdict)
+        return self._last_word(verdict)
+
+    def _wait(self, seconds: float) -> dict[int, int]:
+        """Descriptors that are ready: pipes while there is room, the verdict once all pipes are shut, the egress."""
+        poll = select.poll()
+        # Room for the largest batch before anything is read: what has been read is never thrown away.
+        if self.outlet.room(limits.RECORD_FRAME_BYTES.default, records=True):
+            for lane in self.lanes:
+                if lane.open:
+                    poll.register(lane.fd, select.POLLIN)
+        if not any(lane.open for lane in self.lanes):
+            poll.register(self.settings.verdict_fd, select.POLLIN)
+        if self.outlet.state is OutletState.OPEN:
+            poll.register(self.outlet.fileno(), select.POLLOUT if self.outlet.waiting else 0)
+        return dict(poll.poll(seconds * 1000))
+
+    def _attend_egress(self, events: int) -> None:
+        if events & select.POLLOUT:
+            self._flush()
+        if events & (select.POLLERR | select.POLLHUP) and self.outlet.state is OutletState.OPEN:
+            self.outlet.peer_gone()
+            self._note_lost()
+
+    def _pulse(self, counters: dict[Counter, int]) -> Pulse:
+        return Pulse(now_ns=time.time_ns(), monotonic_ns=time.monotonic_ns(), counters=counters)
+
+    def _counted(self) -> dict[Counter, int]:
+        self.counters.set(Counter.EGRESS_WAITING_BYTES, self.outlet.waiting)
+        return combined(page.snapshot() for page in self.pages)
+
+    def _put(self, envelope: bytes) -> None:
+        was = self.outlet.state
+        self.outlet.put(envelope)
+        if self.outlet.state is not was:
+            self._note_lost()
+
+    def _flush(self) -> None:
+        was = self.outlet.state
+        self.outlet.flush()
+        if self.outlet.state is not was:
+            self._note_lost()
+
+    def _note_lost(self) -> None:
+        self.counters.add(Counter.EGRESS_LOST, 1)
+        self._event(DiagnosticKind.EGRESS_LOST, size=self.outlet.waiting)
 
     def _beat(self) -> None:
-        if self.outlet.full:
-            self.counters.add(Counter.HEARTBEATS_SKIPPED, 1)
+        if not self.outlet.room(2 * limits.ENVELOPE_STATEMENT_BYTES.default, records=False):
+            self.counters.add(Counter.HEARTBEATS_OMITTED, 1)
             return
-        self.outlet.push(self.envelopes.heartbeat(total(self.pages), now_ns=time.time_ns()))
+        self._tell_events()
+        self._put(self.envelopes.heartbeat(self._pulse(self._counted())))
+
+    def _tell_events(self) -> None:
+        if self.events:
+            events, self.events = self.events, []
+            self._put(self.envelopes.diagnostics(events))
+
+    def _event(
+        self,
+        kind: DiagnosticKind,
+        *,
+        lane: int | None = None,
+        number: int | None = None,
+        count: int | None = None,
+        size: int | None = None,
+        offset: int | None = None,
+        duration_ns: int | None = None,
+        analyzer: str | None = None,
+        exception: str | None = None,
+        line: int | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        if len(self.events) >= limits.DIAGNOSTICS_EVENTS.default:
+            self.counters.add(Counter.DIAGNOSTICS_OMITTED, 1)
+            return
+        self.events.append(
+            diagnostics.event(
+                kind,
+                at_ns=time.time_ns(),
+                lane=lane,
+                number=number,
+                count=count,
+                size=size,
+                offset=offset,
+                duration_ns=duration_ns,
+                analyzer=analyzer,
+                exception=exception,
+                line=line,
+                reason=reason,
+            )
+        )
 
     def _hear(self, lane: Lane) -> None:
         try:
@@ -107,62 +252,92 @@ class Releaser:
         except BlockingIOError:
             return
         if not piece:
-            lane.open = False
-            os.close(lane.fd)
+            self._shut(lane)
             return
         try:
             for frame in lane.reader.feed(piece):
-                self._take(frame)
+                self._take(lane, frame)
         except GateRefusal as refusal:
-            self._refuse(refusal)
+            self._refuse(lane, refusal, number=None)
             lane.refused = True
-            lane.open = False
-            os.close(lane.fd)
+            self._shut(lane)
 
-    def _refuse(self, refusal: GateRefusal) -> None:
-        self.counters.add(Counter.GATE_REFUSALS, 1)
-        self.outlet.push(self.envelopes.diagnostic(Diagnostic(kind=DiagnosticKind.GATE_REFUSED, word=refusal.kind)))
+    def _shut(self, lane: Lane) -> None:
+        lane.open = False
+        os.close(lane.fd)
 
-    def _take(self, frame: frames.Frame) -> None:
+    def _refuse(self, lane: Lane, refusal: GateRefusal, *, number: int | None) -> None:
+        self.counters.add(refusal_counter(refusal.kind), 1)
+        self._event(DiagnosticKind.GATE_REFUSED, lane=lane.number, number=number, reason=Reason.of(refusal.kind))
+
+    def _take(self, lane: Lane, frame: frames.Frame) -> None:
         match frame:
             case frames.Records(record=number, ipc=ipc):
-                name = self.names[number]
-                try:
-                    cleared = self.gate.clear(name, ipc)
-                except GateRefusal as refusal:
-                    self._refuse(refusal)
-                    return
-                if cleared is None:
-                    return
-                self.counters.add(Counter.RECORDS_RELEASED, cleared.num_rows)
-                self.outlet.push(self.envelopes.records(cleared))
+                self._release(lane, number, ipc)
             case frames.Fault(analyzer=analyzer, exception=exception, line=line):
-                self.outlet.push(
-                    self.envelopes.diagnostic(
-                        Diagnostic(
-                            kind=DiagnosticKind.ANALYZER_FAILED,
-                            number=analyzer,
-                            word=frames.EXCEPTIONS[exception],
-                            line=line,
-                        )
-                    )
+                self._event(
+                    DiagnosticKind.ANALYZER_FAILED,
+                    lane=lane.number,
+                    analyzer=self.analyzers[analyzer],
+                    exception=frames.EXCEPTIONS[exception],
+                    line=line,
+                    count=1,
                 )
+            case frames.Event(kind=kind, numbers=numbers):
+                self._lane_event(lane, kind, numbers)
             case frames.WorkerEnded():
                 pass
 
-    def _last_word(self, verdict: bytes) -> None:
-        complete = all(lane.reader.ended and not lane.refused for lane in self.lanes)
-        counters = total(self.pages)
+    def _release(self, lane: Lane, number: int, ipc: bytes) -> None:
+        try:
+            cleared = self.gate.clear(self.names[number], ipc)
+        except GateRefusal as refusal:
+            self._refuse(lane, refusal, number=number)
+            return
+        if cleared is None:
+            return
+        if not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
+            self.counters.add(Counter.RECORDS_DESTROYED, cleared.num_rows)
+            self._event(DiagnosticKind.RECORDS_DESTROYED, number=number, count=cleared.num_rows)
+            return
+        try:
+            envelope = self.envelopes.records(cleared)
+        except GateRefusal as refusal:
+            self._refuse(lane, refusal, number=number)
+            return
+        self.counters.add(Counter.RECORDS_RELEASED, cleared.num_rows)
+        self._put(envelope)
+
+    def _lane_event(self, lane: Lane, kind: frames.EventKind, numbers: tuple[int, int, int]) -> None:
+        first, second, third = numbers
+        match kind:
+            case frames.EventKind.GAP:
+                self._event(DiagnosticKind.GAP, lane=lane.number, count=first, size=second, duration_ns=third)
+            case frames.EventKind.BLOCK_REFUSED:
+                word = frames.REFUSALS[third] if third < len(frames.REFUSALS) else "other"
+                reason = {"not_authentic": Reason.AUTHENTICATION, "erased": Reason.KEY_GONE}.get(word, Reason.of(word))
+                self._event(DiagnosticKind.BLOCK_REFUSED, lane=lane.number, number=first, count=second, reason=reason)
+            case frames.EventKind.CAPTURE_FILE_DAMAGED:
+                word = frames.DAMAGES[third] if third < len(frames.DAMAGES) else "other"
+                self._event(DiagnosticKind.CAPTURE_FILE_DAMAGED, number=first, offset=second, reason=Reason.of(word))
+
+    def _last_word(self, verdict: Verdict) -> bool:
         self.gate.forget()
-        if complete and verdict in (b"D", b"I"):
-            reason = "done" if verdict == b"D" else "interrupted"
-            self.outlet.push(self.envelopes.end(counters, reason=reason, now_ns=time.time_ns()))
+        end = _ENDS.get(verdict)
+        if end is not None and not all(lane.reader.ended and not lane.refused for lane in self.lanes):
+            end = None
+        self._tell_events()
+        counters = self._counted()
+        if end is not None:
+            self._put(self.envelopes.end(self._pulse(counters), reason=end))
         else:
-            self.outlet.push(self.envelopes.abort(counters, now_ns=time.time_ns()))
+            reason = AbortReason.OPERATOR if verdict is Verdict.OPERATOR else AbortReason.CHILD_FAILED
+            self._put(self.envelopes.abort(self._pulse(settled(counters)), reason=reason))
         deadline = time.monotonic() + _DRAIN_S
-        while self.outlet.waiting and not self.outlet.lost and time.monotonic() < deadline:
-            if select.select([], [self.outlet.fileno()], [], 1.0)[1]:
-                self.outlet.flush()
+        while not self.outlet.finish() and self.outlet.state is OutletState.OPEN and time.monotonic() < deadline:
+            with suppress(OSError):
+                select.select([], [self.outlet.fileno()], [], 1.0)
+        return self.outlet.state is OutletState.CLOSED
 
 
 def main() -> int:
@@ -171,9 +346,4 @@ def main() -> int:
     bundle = open_bundle(os.pread(settings.bundle_fd, os.fstat(settings.bundle_fd).st_size, 0))
     releaser = Releaser(settings, bundle)
     lock_down("releaser")
-    releaser.run()
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return 0 if releaser.run() else EXIT_UNDELIVERED

@@ -1,4 +1,4 @@
-"""What a process of the box is told at its start: one JSON object on its command line, numbers and words of ours only.
+"""What a process of the box is told at its start: one JSON object as its argument, numbers and words of ours only.
 
 Rules of this file:
 1. No secret stands here: keys and traffic come through descriptors, whose numbers these settings name.
@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from bunker.errors import BoxError
+from bunker.model.heartbeat import Tier
 
 
 class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -43,20 +44,21 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     file_fds: list[int]
     keys_fd: int
     counters_fd: int
-    stop_fd: int
-    """A pipe; readable (a byte or end of file) means: stop capturing, finish in order."""
+    orders_fd: int
+    """A pipe. First byte: begin. Second byte, or its end: stop capturing, finish in order."""
     block_bytes: int
     snaplen: int
-    filters: dict[int, bytes]
-    """Compiled filter by link type, for files; the kernel has the live one."""
+    filters: dict[int, bytes] | None
+    """Compiled filter by link type, for files; the kernel has the live one. None: every packet passes."""
     seed: bytes
     duration_ns: int | None
+    deferred: bool
+    """Capture everything before anything is analysed."""
 
 
 class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Everything for a worker."""
 
-    lane: int
     bundle_fd: int
     records_fd: int
     link_fd: int
@@ -71,15 +73,17 @@ class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     """Everything for the releaser."""
 
     run: bytes
+    started_ns: int
     bundle_fd: int
     records_fds: list[int]
     egress_fd: int
     counters_fd: int
     all_counters_fds: list[int]
+    """Of all processes of the box, for reading."""
     verdict_fd: int
     """A pipe on which the supervisor says how the run ended."""
     enforcement: dict[str, str]
-    tier: str
+    tier: Tier
 
 
 class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -88,18 +92,17 @@ class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     capturer: CapturerSettings
     workers: list[WorkerSettings]
     releaser: ReleaserSettings
-    counters_fd: int
-    stop_fd: int
+    worker_memory: int
+    """Bytes of address space."""
+    orders_fd: int
     verdict_fd: int
-    close_fds: list[int]
-    memory_worker: int
 
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 def encoded(settings: msgspec.Struct) -> str:
-    """For the command line."""
+    """As one argument."""
     return msgspec.json.encode(settings).decode()
 
 
@@ -113,4 +116,6 @@ def settings_of(kind: type[T], argument: str | None = None) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
-        raise BoxError("start of a process", f"its settings cannot be read ({error})", "Start it through bunker run") from None
+        raise BoxError(
+            "start of a process", f"its settings cannot be read ({error})", "Start it by bunker run"
+        ) from None

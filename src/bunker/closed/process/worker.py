@@ -1,31 +1,33 @@
 """The worker of one lane: unseals blocks, lets the core and the analyzers read them, writes records into one pipe.
 
 Secrets: the lane's block keys. Reads: its lane of the spool, the bundle. Writes: one pipe, its counter page, one link.
-If it is taken over completely: sees what the lane's spool holds; has no network, no files, no other process; what it writes is
-typed and goes through the policy.
+If it is taken over completely: sees what the lane's spool holds; has no network, no files, no other process; what it
+writes is typed and goes through the policy.
 
 Rules of this file:
 1. The bundle's analyzers are loaded inside the jail; from the first block on the strict system-call list holds as well.
 2. A block's plaintext lives in one buffer that the next block overwrites and the end wipes.
-3. A spool file is given back as soon as its last block has been analysed and its records are in the pipe.
+3. A block is given back as soon as it has been analysed and its records are in the pipe.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import time
 from dataclasses import dataclass
 from types import FrameType
 
+from bunker import limits
 from bunker.closed.analyze.dispatch import AnalyzerFailed, CallTimedOut, Dispatcher
 from bunker.closed.process import frames
-from bunker.closed.process.link import Ended, FileDone, Link, Sealed
+from bunker.closed.process.link import Damaged, Ended, Link, Lost, Released, Sealed
 from bunker.closed.process.settings import WorkerSettings, settings_of
+from bunker.closed.spool.block import SealedBlock
 from bunker.closed.spool.keys import KeyStore
 from bunker.closed.spool.reader import SpoolReader
-from bunker.closed.spool.writer import SealedBlock
 from bunker.errors import BoxError, TrafficError
 from bunker.experiment.bundle import Bundle, open_bundle
 from bunker.model.counters import Counter, CounterPage
@@ -46,10 +48,21 @@ class PipeOutput:
     counters: CounterPage
 
     def records(self, schema: RecordSchema, batch: Batch) -> None:
-        """Write a batch."""
+        """Write a batch, cut where a frame would be longer than the releaser takes."""
+        ipc = batch.ipc()
+        if len(ipc) > limits.RECORD_FRAME_BYTES.default and batch.num_rows > 1:
+            half = batch.num_rows // 2
+            self.records(schema, batch.slice(0, half))
+            self.records(schema, batch.slice(half, batch.num_rows - half))
+            return
         self.counters.add(Counter.RECORDS_EMITTED, batch.num_rows)
-        for piece in frames.records_frame(self.records_by_name[schema.name], batch.ipc()):
+        for piece in frames.records_frame(self.records_by_name[schema.name], ipc):
             self._write(piece)
+
+    def event(self, kind: frames.EventKind, *numbers: int) -> None:
+        """Report what concerns the lane."""
+        first, second, third = numbers
+        self._write(frames.event_frame(frames.Event(kind=kind, numbers=(first, second, third))))
 
     def fault(self, failed: AnalyzerFailed) -> None:
         """Count and report a fault."""
@@ -69,9 +82,10 @@ class PipeOutput:
 class Watchdog:
     """Interrupts an analyzer's call that takes longer than allowed.
 
-    A timer ticks four times within the limit; a call that the tick sees five times in a row is interrupted by `CallTimedOut`, raised in
-    the analyzer. Costs nothing per call. A call that never returns to the interpreter is not reached this way: that worker
-    is the supervisor's to kill.
+    A timer ticks four times within the limit; a call that the tick sees five times in a row is interrupted by
+    `CallTimedOut`, raised in
+    the analyzer. Costs nothing per call. A call that never returns to the interpreter is not reached this way: that
+    worker is the supervisor's to kill.
     """
 
     def __init__(self, dispatcher: Dispatcher, limit_ns: int) -> None:
@@ -116,47 +130,60 @@ class Worker:
         )
         self.dispatcher = Dispatcher(analyzers, self.output)
         self.engine = Engine(
-            lane=settings.lane,
+            lane=settings.spool.lane,
             want=sorted(self.dispatcher.kinds | {"flow"}),
             needs=sorted(self.dispatcher.needs),
             seed=settings.seed,
             verify_checksums=experiment.verify_checksums,
         )
         self.keys = KeyStore.attach(settings.keys_fd, writable=False)
-        self.reader = SpoolReader.attach(settings.spool, keys=self.keys)
+        spool = settings.spool
+        self.reader = SpoolReader(
+            run=spool.run,
+            lane=spool.lane,
+            fds=spool.file_fds,
+            file_bytes=spool.file_bytes,
+            slot_bytes=spool.slot_bytes,
+            first_key=spool.first_key,
+            keys=self.keys,
+        )
         self.link = Link(settings.link_fd)
-        self.buffer = bytearray(experiment.block_bytes + 4096)
+        self.buffer = bytearray(spool.slot_bytes)
         self.watchdog = Watchdog(self.dispatcher, experiment.time_per_call_ns)
-        self._file: int | None = None
 
     def run(self) -> None:
         """Until the lane has ended and everything is written."""
         poll = select.poll()
         poll.register(self.link.fileno(), select.POLLIN)
         self.watchdog.start()
-        ended = False
-        while not ended:
+        while True:
             message = self.link.receive()
-            if message is None:
-                if not poll.poll(_IDLE_S * 1000):
-                    self._idle()
-                continue
             match message:
+                case None:
+                    self.link.flush()
+                    if not poll.poll(_IDLE_S * 1000):
+                        self._idle()
                 case Sealed(descriptor=descriptor):
                     self._analyse(SealedBlock.unpack(descriptor))
+                case Damaged(file=file, offset=offset, reason=reason):
+                    self.output.event(frames.EventKind.CAPTURE_FILE_DAMAGED, file, offset, reason)
+                case Lost(packets=packets, size=size, duration_ns=duration_ns):
+                    self.output.event(frames.EventKind.GAP, packets, size, duration_ns)
                 case Ended():
-                    ended = True
-                case FileDone():
+                    break
+                case Released():
                     raise BoxError("link between capturer and worker", "a message of the wrong side", "This is a bug")
         self.engine.finish()
         self.dispatcher.turn(self.engine)
         self.dispatcher.finish()
         self.watchdog.stop()
         self._count()
-        if self._file is not None:
-            self.link.send(FileDone(file=self._file))
         self.output.ended()
         wipe(self.buffer)
+        self.reader.forget()
+        while self.link.waiting:
+            self.link.flush()
+            time.sleep(0.001)
 
     def _idle(self) -> None:
         """Nothing arrives: on a live lane time goes on all the same, so that flows time out."""
@@ -166,26 +193,29 @@ class Worker:
             self._count()
 
     def _analyse(self, block: SealedBlock) -> None:
-        if self._file is not None and block.file != self._file:
-            self.link.send(FileDone(file=self._file))
-        self._file = block.file
         try:
             length = self.reader.unseal(block, self.buffer)
-        except TrafficError:
+        except TrafficError as refused:
             self.counters.add(Counter.BLOCKS_REFUSED, 1)
             self.counters.add(Counter.PACKETS_DESTROYED, block.packet_count)
-            return
-        self.engine.feed(block.format, memoryview(self.buffer)[:length], block.number)
-        self.dispatcher.turn(self.engine)
-        self.counters.add(Counter.BLOCKS_ANALYSED, 1)
-        self.counters.add(Counter.BYTES_ANALYSED, length)
+            reason = frames.REFUSALS.index(refused.kind) if refused.kind in frames.REFUSALS else 0
+            self.output.event(frames.EventKind.BLOCK_REFUSED, block.number, block.packet_count, reason)
+        else:
+            plaintext = memoryview(self.buffer)[:length]
+            while not self.engine.feed(block.format, plaintext, block.number):
+                self.dispatcher.turn(self.engine)
+            self.dispatcher.turn(self.engine)
+            self.counters.add(Counter.BLOCKS_ANALYSED, 1)
+            self.counters.add(Counter.BYTES_ANALYSED, length)
         self._count()
+        self.link.send(Released(number=block.number))
 
     def _count(self) -> None:
         for name, value in self.engine.counters().items():
             counter = Counter.maybe(name)
             if counter is not None:
                 self.counters.set(counter, value)
+        self.counters.set(Counter.MEMORY_BYTES, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def wipe(buffer: bytearray) -> None:
@@ -201,7 +231,3 @@ def main() -> int:
     lock_down("worker")
     worker.run()
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

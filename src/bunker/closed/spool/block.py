@@ -65,7 +65,9 @@ class SealedBlock:
         """
         if len(data) != _LAYOUT.size:
             raise BoxError("block descriptor", f"has {len(data)} bytes instead of {_LAYOUT.size}", "This is a bug")
-        number, lane, form, file, lap, slot, length, packets, status, first, last, dropped, captured = _LAYOUT.unpack(data)
+        number, lane, form, file, lap, slot, length, packets, status, first, last, dropped, captured = _LAYOUT.unpack(
+            data
+        )
         return cls(
             number=number,
             lane=lane,

@@ -51,7 +51,9 @@ def claim(directory: Path, *, lanes: int, size: int, block_bytes: int) -> list[L
     files = lane_bytes // file_bytes
     if files < _FILES_MIN:
         raise ConfigurationError(
-            "spool.size", f"{size} bytes hold fewer than {_FILES_MIN} blocks a lane", f"Use at least {_FILES_MIN * lanes * slot} bytes"
+            "spool.size",
+            f"{size} bytes hold fewer than {_FILES_MIN} blocks a lane",
+            f"Use at least {_FILES_MIN * lanes * slot} bytes",
         )
     claimed = [LaneFiles(fds=[], file_bytes=file_bytes, slot_bytes=slot, direct=True) for _ in range(lanes)]
     try:
@@ -61,7 +63,9 @@ def claim(directory: Path, *, lanes: int, size: int, block_bytes: int) -> list[L
         for fd in (fd for lane in claimed for fd in lane.fds):
             os.close(fd)  # gives the space back
         raise ConfigurationError(
-            f"spool.directory {directory}", f"{size} bytes cannot be claimed ({error.strerror})", "Free space, or lower spool.size"
+            f"spool.directory {directory}",
+            f"{size} bytes cannot be claimed ({error.strerror})",
+            "Free space, or lower spool.size",
         ) from None
 
 

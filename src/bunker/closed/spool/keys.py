@@ -1,9 +1,10 @@
 """Volatile keys: in memory that is neither swapped nor dumped nor readable from outside, and nowhere else.
 
 Rules of this file:
-1. A key is never a `bytes` object: a copy would survive its deletion. It is drawn by the kernel straight into the store.
-2. The store is one mapping of `memfd_secret` (out of the kernel's own map, too); where the kernel has none, a locked, undumpable
-   memfd, and `kind` says so.
+1. A key is never a `bytes` object: a copy would survive its deletion. It is drawn by the kernel straight into the
+   store.
+2. The store is one mapping of `memfd_secret` (out of the kernel's own map, too); where the kernel has none, a
+   locked, undumpable memfd, and `kind` says so.
 3. The descriptor is made at set-up and not mapped there. Its memory dies with the last process that has it.
 """
 
@@ -15,6 +16,7 @@ import fcntl
 import mmap
 import os
 from contextlib import suppress
+from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -38,8 +40,7 @@ def swap_is_active() -> bool:
         BoxError: the kernel does not say.
     """
     try:
-        with open("/proc/swaps", encoding="ascii") as swaps:
-            return len(swaps.readlines()) > 1
+        return len(Path("/proc/swaps").read_text(encoding="ascii").splitlines()) > 1
     except OSError as error:
         raise BoxError("swap", f"/proc/swaps cannot be read ({error.strerror})", "Mount /proc") from None
 
@@ -100,7 +101,9 @@ class KeyStore:
         try:
             mapping = mmap.mmap(fd, os.fstat(fd).st_size, flags=mmap.MAP_SHARED, prot=protection)
         except OSError as error:
-            raise BoxError("key store", f"cannot be mapped ({error.strerror})", "Raise the limit of locked memory") from None
+            raise BoxError(
+                "key store", f"cannot be mapped ({error.strerror})", "Raise the limit of locked memory"
+            ) from None
         with suppress(OSError):
             mapping.madvise(_MADV_DONTDUMP)  # memfd_secret has it built in and refuses
         store = cls(mapping, writable=writable)
@@ -133,7 +136,9 @@ class KeyStore:
         self.created += 1
 
     def cipher(self, slot: int) -> AESGCM:
-        """AES-256-GCM under the slot's key. Whoever holds it deletes it with the file: it has copies of the key's schedule."""
+        """AES-256-GCM under the slot's key. Whoever holds it deletes it with the file: it has copies of the key's
+        schedule.
+        """
         return AESGCM(self._slot(slot))
 
     def erase(self, slot: int) -> None:

@@ -3,8 +3,8 @@
 Place in the flow: disk ▶ here ▶ wire.
 
 Rules of this file:
-1. No plaintext leaves before its tag is checked, and the tag covers where the block belongs: run, lane, number, file, lap, slot,
-   length, times, counters. A block that was changed, moved, replayed or cut is refused.
+1. No plaintext leaves before its tag is checked, and the tag covers where the block belongs: run, lane, number,
+   file, lap, slot, length, times, counters. A block that was changed, moved, replayed or cut is refused.
 2. Numbers only grow; a descriptor that repeats or goes back is refused before anything is read.
 """
 
@@ -53,7 +53,12 @@ class SpoolReader:
         if block.number <= self._last:
             raise TrafficError("replayed", layer=_LAYER)
         end = block.length + TAG_BYTES
-        if block.file >= len(self._fds) or block.slot >= self._slots or end > self._slot_bytes or block.length > len(into):
+        if (
+            block.file >= len(self._fds)
+            or block.slot >= self._slots
+            or end > self._slot_bytes
+            or block.length > len(into)
+        ):
             raise TrafficError("no_such_place", layer=_LAYER)
         key = self._first_key + block.file
         if self._keys.is_erased(key):

@@ -3,8 +3,8 @@
 Place in the flow: capture ▶ here ▶ disk.
 
 Rules of this file:
-1. `try_seal` never waits: it seals into a staging buffer and queues the write, or says Full. The source's memory is free again when
-   it returns.
+1. `try_seal` never waits: it seals into a staging buffer and queues the write, or says Full. The source's memory is
+   free again when it returns.
 2. Files are filled in order, each under a key of its own; a file whose blocks are all released loses its key at once.
 3. What is written is ciphertext, tag and random padding. The index is in memory only.
 
@@ -234,7 +234,9 @@ class SpoolWriter:
         return self._outstanding
 
     def release(self, number: int) -> None:
-        """No block up to `number` is needed any more: files that hold nothing else lose their keys and are free again."""
+        """No block up to `number` is needed any more: files that hold nothing else lose their keys and are free
+        again.
+        """
         while self._live and self._live[0].number <= number:
             self.live_bytes -= self._live.popleft().length
         while self._busy and self._busy[0].last_block <= number:

@@ -1,0 +1,191 @@
+"""`bunker run`: sets the box up, starts it, and is the open box from then on (or leaves that to another machine).
+
+Rules of this file:
+1. What the operator got wrong is said before the box exists, and nothing was captured.
+2. After the start this process holds no descriptor of traffic or keys; it can ask the box to end, and nothing else.
+3. First Ctrl-C or SIGTERM: capture ends, what is captured is analysed. Second: everything is destroyed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from bunker.closed.egress.target import open_egress
+from bunker.closed.process.inline import run_inline
+from bunker.closed.process.jail import Process
+from bunker.closed.process.setup import Source, start_box
+from bunker.closed.process.supervisor import EXIT_DAMAGED
+from bunker.errors import BoxError, ConfigurationError
+from bunker.experiment.bundle import Bundle, read_bundle
+from bunker.model import diagnostics
+from bunker.model.diagnostics import DiagnosticKind
+from bunker.open.receive import receive_stream
+from bunker.open.verdict import Verdict, told
+from bunker.open.watch import Watch
+from bunker.policy.load import policy_of
+
+_LOUD = "closed box NONE: diagnostic mode. Anybody on this machine can read the traffic of this run."
+
+
+@contextmanager
+def _signals_to(process: Process) -> Iterator[None]:
+    """Ctrl-C and SIGTERM go to the box."""
+    asked = 0
+
+    def forward(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        process.terminate()
+        word = "capture ends, the rest is analysed; again to destroy it" if asked == 1 else "destroying everything"
+        click.echo(f"bunker: {word}", err=True)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@click.command()
+@click.argument("experiment", type=click.Path(path_type=Path), metavar="EXPERIMENT|BUNDLE")
+@click.option(
+    "--read",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="capture files; - is standard input",
+)
+@click.argument("more_files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
+@click.option("--interface", "-i", metavar="IF", help="capture live from this interface")
+@click.option(
+    "--closed-box",
+    "box",
+    type=click.Choice(["process", "none"]),
+    default="process",
+    show_default=True,
+    help="none: diagnostic mode for lab traffic, without any protection",
+)
+@click.option("-o", "directory", type=click.Path(path_type=Path), metavar="DIR", help="receive, verify and store here")
+@click.option("--to", "target", metavar="ADDR", help="send to HOST:PORT, unix:PATH or a new file instead")
+@click.pass_context
+def run(  # noqa: PLR0917 - click passes options by name
+    context: click.Context,
+    experiment: Path,
+    files: tuple[Path, ...],
+    more_files: tuple[Path, ...],
+    interface: str | None,
+    box: str,
+    directory: Path | None,
+    target: str | None,
+) -> None:
+    """Run an experiment in a closed box. Nothing of it can be changed once it has started."""
+    if more_files and not files:
+        raise click.UsageError(f"unexpected argument {more_files[0]}: capture files follow --read")
+    if (directory is None) is (target is None):
+        raise click.UsageError("give -o DIR or --to ADDR")
+    source = Source(interface=interface, files=(*files, *more_files))
+    bundle = read_bundle(experiment)
+    policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
+    if box == "none" and interface is not None:
+        raise ConfigurationError(
+            "--closed-box none", "refuses live interfaces", "Read a capture file of lab traffic, or use another box"
+        )
+    if directory is not None and directory.exists() and any(directory.iterdir()):
+        raise ConfigurationError(
+            f"-o {directory}", "is not empty", "Name a new directory: a run is never mixed with another"
+        )
+    click.echo(f"bundle {bundle.digest}", err=True)
+    if box == "none":
+        click.echo(_LOUD, err=True)
+        context.exit(_run_inline(bundle, source, directory, target))
+    context.exit(_run_box(bundle, source, directory, target, base=experiment.parent))
+
+
+def _run_box(bundle: Bundle, source: Source, directory: Path | None, target: str | None, *, base: Path) -> int:
+    if target is not None:
+        process = start_box(bundle, source, egress_fd=open_egress(target), base=base)
+        with _signals_to(process):
+            status = process.wait()
+        return _exit_code(status, source, None, None)
+    assert directory is not None
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    process = start_box(bundle, source, egress_fd=writing, base=base)
+    with _signals_to(process), Watch() as watch:
+        verdict = receive_stream(reading, directory, on_heartbeat=watch.heartbeat)
+        os.close(reading)
+        status = process.wait()
+    return _exit_code(status, source, verdict, directory)
+
+
+def _exit_code(status: int | None, source: Source, verdict: Verdict | None, directory: Path | None) -> int:
+    if verdict is not None:
+        for line in told(verdict):
+            click.echo(line)
+    if status == EXIT_DAMAGED:
+        for line in _damages(source, directory):
+            click.echo(line, err=True)
+        return 1
+    if status != 0:
+        raise BoxError(
+            "the box", f"ended with status {status}", "The verdict and diagnostics.jsonl say what it could still say"
+        )
+    return 0 if verdict is None else verdict.exit_code
+
+
+def _damages(source: Source, directory: Path | None) -> list[str]:
+    """What is wrong with capture files, out of the diagnostics."""
+    lines: list[str] = []
+    if directory is not None:
+        for text in (directory / "diagnostics.jsonl").read_bytes().splitlines():
+            event = diagnostics.decode(b"[" + text + b"]")[0]
+            if (
+                event.kind is DiagnosticKind.CAPTURE_FILE_DAMAGED
+                and event.number is not None
+                and event.reason is not None
+            ):
+                lines.append(_damage(source.files[event.number], event.offset, event.reason.value))
+    return lines or ["bunker: a capture file is damaged; the diagnostics of the run say which, where and why"]
+
+
+def _run_inline(bundle: Bundle, source: Source, directory: Path | None, target: str | None) -> int:
+    verdicts: list[Verdict] = []
+    receiver: threading.Thread | None = None
+    if target is not None:
+        egress = open_egress(target)
+    else:
+        reading, egress = os.pipe2(os.O_CLOEXEC)
+        assert directory is not None
+        place = directory
+        # The analyzers have the main thread, so that a debugger works there.
+        receiver = threading.Thread(target=lambda: verdicts.append(receive_stream(reading, place)))
+        receiver.start()
+    try:
+        damages = run_inline(bundle, source.files, egress)
+    finally:
+        os.close(egress)
+        if receiver is not None:
+            receiver.join()
+    for verdict in verdicts:
+        for line in told(verdict):
+            click.echo(line)
+    for number, offset, reason in damages:
+        click.echo(_damage(source.files[number], offset, reason), err=True)
+    if receiver is not None and not verdicts:
+        raise BoxError("the open box", "did not store the run", f"Check {directory} and its disk")
+    return 1 if damages else max((verdict.exit_code for verdict in verdicts), default=0)
+
+
+def _damage(file: Path, offset: int | None, reason: str) -> str:
+    return (
+        f"bunker: capture file {file}: {reason.replace('_', ' ')} at byte {offset}; what stands before it was processed"
+    )

@@ -1,0 +1,252 @@
+"""Set-up: everything that needs privileges or paths, done before the box exists; the box gets descriptors.
+
+Place in the flow: bunker run ▶ here ▶ `enter_box(supervisor)`.
+
+Rules of this file:
+1. Nothing is made that cannot be had: rings, files, space, keys' memory and the egress are claimed first, so that
+   errors come before the first packet.
+2. The key store is made here and never mapped here; this process never sees a packet or a key.
+3. After `enter`, this process has closed every descriptor of raw traffic and keys.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bunker.closed.capture.filter import compile_filter, filters_for_files
+from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
+from bunker.closed.process.jail import JailSpec, Process, Role, enter_box
+from bunker.closed.process.link import pair
+from bunker.closed.process.settings import (
+    CapturerSettings,
+    LaneSettings,
+    ReleaserSettings,
+    SpoolSettings,
+    SupervisorSettings,
+    WorkerSettings,
+    encoded,
+)
+from bunker.closed.spool.files import LaneFiles, claim
+from bunker.closed.spool.keys import create_store
+from bunker.errors import ConfigurationError
+from bunker.experiment.bundle import Bundle
+from bunker.model.counters import CounterPage
+from bunker.model.heartbeat import Tier
+
+_STDIN = "-"
+_ETHERNET = 1
+_WORKER_BASE_BYTES = 1 << 30
+"""Address space of interpreter, libraries, spool slot and engine, beside what `analysis.memory` grants."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where packets come from: an interface or capture files, not both."""
+
+    interface: str | None = None
+    files: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.interface is None) is not bool(self.files):
+            raise ConfigurationError("traffic", "comes from one place", "Give --interface IF, or --read FILE…")
+
+
+def open_files(files: tuple[Path, ...]) -> list[int]:
+    """Capture files, opened for reading; `-` is standard input.
+
+    Raises:
+        ConfigurationError: one cannot be opened.
+    """
+    fds: list[int] = []
+    for path in files:
+        try:
+            fds.append(os.dup(0) if str(path) == _STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            raise ConfigurationError(
+                f"capture file {path}", f"cannot be read ({error.strerror})", "Check the path"
+            ) from None
+    return fds
+
+
+class Descriptors:
+    """Every descriptor of a set-up by name, closed together once the box has them."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, int] = {}
+
+    def add(self, name: str, fd: int) -> int:
+        """Remember one."""
+        self.by_name[name] = fd
+        return fd
+
+    def close(self) -> None:
+        """Close all."""
+        for fd in self.by_name.values():
+            with suppress(OSError):
+                os.close(fd)
+        self.by_name.clear()
+
+
+def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
+    experiment = bundle.experiment
+    program = keep_all_program(experiment.snaplen)
+    if experiment.capture_filter:
+        program = compile_filter(experiment.capture_filter, linktype=_ETHERNET, snaplen=experiment.snaplen)
+    group = os.getpid() & 0xFFFF if experiment.lanes > 1 else None
+    rings: list[RingSetup] = []
+    try:
+        for _ in range(experiment.lanes):
+            rings.append(
+                open_ring(
+                    interface,
+                    block_bytes=experiment.block_bytes,
+                    ring_bytes=experiment.ring_bytes,
+                    program=program,
+                    promiscuous=experiment.promiscuous,
+                    fanout_group=group,
+                )
+            )
+    except ConfigurationError:
+        for ring in rings:
+            os.close(ring.fd)
+        raise
+    return rings
+
+
+class _Lanes:
+    """Descriptors of all lanes, and the settings that name them."""
+
+    def __init__(self, run: bytes, spool: list[LaneFiles], rings: list[RingSetup], fds: Descriptors) -> None:
+        self.capturer: list[LaneSettings] = []
+        self.workers: list[WorkerSettings] = []
+        self.records: list[int] = []
+        self.pages: list[int] = []
+        first_key = 0
+        seed = os.urandom(16)
+        for number, files in enumerate(spool):
+            for index, fd in enumerate(files.fds):
+                fds.add(f"spool-{number}-{index}", fd)
+            settings = SpoolSettings(
+                run=run,
+                lane=number,
+                file_fds=files.fds,
+                file_bytes=files.file_bytes,
+                slot_bytes=files.slot_bytes,
+                first_key=first_key,
+            )
+            first_key += len(files.fds)
+            capturer_link, worker_link = pair()
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            page = fds.add(f"counters-worker-{number}", CounterPage.create())
+            self.pages.append(fds.add(f"page-worker-{number}", CounterPage.read_only(page)))
+            self.records.append(fds.add(f"records-out-{number}", reading))
+            self.capturer.append(
+                LaneSettings(
+                    link_fd=fds.add(f"link-capturer-{number}", capturer_link),
+                    spool=settings,
+                    ring_fd=fds.add(f"ring-{number}", rings[number].fd) if rings else None,
+                    ring_blocks=rings[number].blocks if rings else 0,
+                )
+            )
+            self.workers.append(
+                WorkerSettings(
+                    bundle_fd=fds.by_name["bundle"],
+                    records_fd=fds.add(f"records-in-{number}", writing),
+                    link_fd=fds.add(f"link-worker-{number}", worker_link),
+                    keys_fd=fds.by_name["keys"],
+                    counters_fd=page,
+                    spool=settings,
+                    seed=seed,
+                    live=bool(rings),
+                )
+            )
+        self.keys = first_key
+
+
+def _bundle_fd(bundle: Bundle) -> int:
+    fd = os.memfd_create("bundle", os.MFD_CLOEXEC)
+    os.write(fd, bundle.content)
+    return fd
+
+
+def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run: bytes | None = None) -> Process:
+    """Set a run up and start its box.
+
+    Args:
+        bundle: What to run; its policy has been checked.
+        source: The traffic.
+        egress_fd: The way out, write-only; this function closes it in this process.
+        base: Folder that a relative spool directory starts from.
+        run: The run's number; drawn if None.
+    Raises:
+        ConfigurationError: interface, filter, files or space are not to be had.
+        BoxError: the jail is below the floor.
+    """
+    experiment = bundle.experiment
+    run = run or os.urandom(16)
+    fds = Descriptors()
+    with ExitStack() as stack:
+        stack.callback(fds.close)
+        fds.add("egress", egress_fd)
+        filters = filters_for_files(experiment.capture_filter, snaplen=experiment.snaplen) if source.files else None
+        files = [fds.add(f"file-{number}", fd) for number, fd in enumerate(open_files(source.files))]
+        rings = _rings(bundle, source.interface) if source.interface is not None else []
+        for number, ring in enumerate(rings):
+            fds.add(f"ring-{number}", ring.fd)
+        spool = claim(
+            base / experiment.spool_directory,
+            lanes=experiment.lanes,
+            size=experiment.spool_bytes,
+            block_bytes=experiment.block_bytes,
+        )
+        keys_fd, _ = create_store(sum(len(lane.fds) for lane in spool))
+        fds.add("keys", keys_fd)
+        fds.add("bundle", _bundle_fd(bundle))
+        lanes = _Lanes(run, spool, rings, fds)
+        orders_out, orders_in = os.pipe2(os.O_CLOEXEC)
+        verdict_out, verdict_in = os.pipe2(os.O_CLOEXEC)
+        capturer_page = fds.add("counters-capturer", CounterPage.create())
+        releaser_page = fds.add("counters-releaser", CounterPage.create())
+        settings = SupervisorSettings(
+            capturer=CapturerSettings(
+                lanes=lanes.capturer,
+                file_fds=files,
+                keys_fd=keys_fd,
+                counters_fd=capturer_page,
+                orders_fd=fds.add("orders-out", orders_out),
+                block_bytes=experiment.block_bytes,
+                snaplen=experiment.snaplen,
+                filters=filters,
+                seed=os.urandom(16),
+                duration_ns=experiment.duration_ns,
+                deferred=experiment.mode == "deferred",
+            ),
+            workers=lanes.workers,
+            releaser=ReleaserSettings(
+                run=run,
+                started_ns=time.time_ns(),
+                bundle_fd=fds.by_name["bundle"],
+                records_fds=lanes.records,
+                egress_fd=egress_fd,
+                counters_fd=releaser_page,
+                all_counters_fds=[
+                    fds.add("page-capturer", CounterPage.read_only(capturer_page)),
+                    *lanes.pages,
+                    fds.add("page-releaser", CounterPage.read_only(releaser_page)),
+                ],
+                verdict_fd=fds.add("verdict-out", verdict_out),
+                enforcement={},
+                tier=Tier.PROCESS,
+            ),
+            worker_memory=experiment.analysis_memory + _WORKER_BASE_BYTES,
+            orders_fd=fds.add("orders-in", orders_in),
+            verdict_fd=fds.add("verdict-in", verdict_in),
+        )
+        spec = JailSpec(role=Role.SUPERVISOR, descriptors=fds.by_name)
+        return enter_box(spec, "bunker.closed.process.supervisor", encoded(settings))
