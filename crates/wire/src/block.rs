@@ -60,10 +60,10 @@ pub fn packets(format: BlockFormat, block: &[u8]) -> Packets<'_> {
         BlockFormat::TpacketV3 => le32(block, 12).zip(le32(block, 16)).map(|(count, first)| (count, first as usize)),
         BlockFormat::Packed => (le32(block, 0) == Some(PACKED_MAGIC)
             && le16(block, 4) == Some(1)
+            && le16(block, 6).map(usize::from) == Some(PACKED_HEADER)
             && le32(block, 12).map(|length| length as usize) == Some(block.len()))
-        .then(|| le32(block, 8).zip(le16(block, 6)))
-        .flatten()
-        .map(|(count, first)| (count, first as usize)),
+        .then(|| le32(block, 8).map(|count| (count, PACKED_HEADER)))
+        .flatten(),
     };
     let (left, offset, failed) = start.map_or((1, 0, true), |(count, first)| (count, first, false));
     Packets { format, block, offset, left, done: 0, failed }
@@ -87,7 +87,11 @@ impl<'a> Packets<'a> {
         let mac = usize::from(le16(header, 24)?);
         let (tci, tpid) = (le32(header, 32)?, le16(header, 36)?);
         let hatype = le16(header, 48 + 8)?;
-        let captured = header.get(mac..mac.checked_add(snaplen as usize)?)?;
+        let captured_end = mac.checked_add(snaplen as usize)?;
+        let captured = header.get(mac..captured_end)?;
+        if next != 0 && next < captured_end {
+            return None; // packets do not overlap
+        }
         let vlan = (status & VLAN_VALID != 0)
             .then(|| ((tci & 0xFFFF) as u16, if status & VLAN_TPID_VALID == 0 { 0x8100 } else { tpid }));
         let packet = Packet {
@@ -135,7 +139,12 @@ impl<'a> Iterator for Packets<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
-            return None;
+            // Behind the last packet there is nothing: what a packed block's header counts is all of it.
+            if self.failed || self.format == BlockFormat::TpacketV3 || self.offset == self.block.len() {
+                return None;
+            }
+            self.failed = true;
+            return Some(Err(BlockFault { offset: self.offset, packets_before: self.done }));
         }
         let read = if self.failed {
             None

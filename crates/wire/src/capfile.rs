@@ -142,8 +142,8 @@ impl CaptureFile {
         }
         let result = self.finish_coding(sink).and_then(|()| {
             if !self.held.is_empty() || !self.head.is_empty() {
-                let kind = if self.format == Format::Unknown { FaultKind::NotACapture } else { FaultKind::Truncated };
-                Err(self.fault(kind))
+                let begun = self.format != Format::Unknown || le32(&self.held, 0).is_some_and(is_magic);
+                Err(self.fault(if begun { FaultKind::Truncated } else { FaultKind::NotACapture }))
             } else if self.format == Format::Unknown {
                 Err(self.fault(FaultKind::NotACapture))
             } else {
@@ -184,6 +184,9 @@ impl CaptureFile {
                 }
                 Coding::Gzip(decoder) => {
                     let ok = decoder.write_all(piece).is_ok();
+                    if !ok {
+                        let _ = decoder.try_finish(); // fails, too, but first hands out what it had decoded
+                    }
                     (core::mem::take(decoder.get_mut()), ok)
                 }
                 Coding::Zstd(stream) => {
@@ -201,16 +204,26 @@ impl CaptureFile {
     }
 
     fn finish_coding(&mut self, sink: &mut impl FnMut(&Packet<'_>, u32)) -> Result<(), Fault> {
-        let (plain, ok) = match &mut self.coding {
+        let (plain, maybe_kind) = match &mut self.coding {
             Coding::Unknown | Coding::Plain => return Ok(()),
             Coding::Gzip(decoder) => {
-                let ok = decoder.try_finish().is_ok();
-                (core::mem::take(decoder.get_mut()), ok)
+                let ended = decoder.try_finish();
+                let plain = core::mem::take(decoder.get_mut());
+                let maybe_kind = ended.err().map(|error| match error.kind() {
+                    // «Wrong checksum» is also said of one that is not all there: only then is another byte of it taken.
+                    std::io::ErrorKind::InvalidInput if decoder.write_all(&[0]).is_err() => FaultKind::BadCompression,
+                    _ => FaultKind::Truncated,
+                });
+                (plain, maybe_kind)
             }
-            Coding::Zstd(stream) => (Vec::new(), stream.is_done()),
+            Coding::Zstd(stream) => {
+                let mut plain = Vec::new();
+                let done = stream.finish(&mut plain);
+                (plain, (!done).then_some(FaultKind::Truncated))
+            }
         };
         self.parse(&plain, sink)?;
-        if ok { Ok(()) } else { Err(self.fault(FaultKind::Truncated)) }
+        maybe_kind.map_or(Ok(()), |kind| Err(self.fault(kind)))
     }
 
     fn parse(&mut self, bytes: &[u8], sink: &mut impl FnMut(&Packet<'_>, u32)) -> Result<(), Fault> {
@@ -457,6 +470,11 @@ impl CaptureFile {
         sink(&packet, number);
         Ok(())
     }
+}
+
+/// Whether a file that begins with these four bytes is a pcap or a pcapng.
+const fn is_magic(word: u32) -> bool {
+    matches!(word, 0xA1B2_C3D4 | 0xD4C3_B2A1 | 0xA1B2_3C4D | 0x4D3C_B2A1 | 0xA1B2_CD34 | 0x34CD_B2A1 | 0x0A0D_0D0A)
 }
 
 /// A time stamp in the interface's resolution, as nanoseconds since the epoch.

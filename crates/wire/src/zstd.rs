@@ -49,10 +49,27 @@ impl ZstdStream {
         }
     }
 
-    /// Whether the input ended at the end of a frame.
+    /// Whether the input so far ends at the end of a frame.
     #[must_use]
     pub fn is_done(&self) -> bool {
         !self.failed && self.held.is_empty() && self.frame.is_none()
+    }
+
+    /// The input has ended: whether at the end of a frame. If not, what the decoder held back as its window is appended to `plain`.
+    pub fn finish(&mut self, plain: &mut Vec<u8>) -> bool {
+        let done = self.is_done();
+        if let (false, Some(mut frame)) = (self.failed, self.frame.take()) {
+            // A decoder hands out its window at the end of the frame alone: an empty last block makes one.
+            let mut end: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
+            let strategy = ruzstd::decoding::BlockDecodingStrategy::UptoBlocks(1);
+            if frame.decoder.decode_blocks(&mut end, strategy).is_ok()
+                && let Some(tail) = frame.decoder.collect()
+            {
+                plain.extend_from_slice(&tail);
+            }
+        }
+        self.failed |= !done;
+        done
     }
 
     fn take(&mut self, rest: usize) {
@@ -119,13 +136,17 @@ impl ZstdStream {
         let mut piece = vec![0_u8; frame.decoder.can_collect()];
         let length = frame.decoder.read(&mut piece).unwrap_or(0);
         plain.extend_from_slice(piece.get(..length).unwrap_or(&[]));
+        let mut ok = true;
         if frame.decoder.is_finished() {
             if let Some(tail) = frame.decoder.collect() {
                 plain.extend_from_slice(&tail);
             }
+            // Of what was collected: so it can be compared only now.
+            ok = !frame.has_checksum
+                || frame.decoder.get_checksum_from_data() == frame.decoder.get_calculated_checksum();
             self.frame = None;
         }
         self.take(rest);
-        true
+        ok
     }
 }
