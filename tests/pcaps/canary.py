@@ -312,7 +312,8 @@ def _parquet_cells(data: bytes) -> bytes:
         return b""
     cells: list[bytes] = []
     for column in columns:
-        for cell in column.to_pylist():
+        coarser = pa.types.is_duration(column.type) or pa.types.is_timestamp(column.type)  # than ns: Python's own types
+        for cell in (column.cast(pa.int64()) if coarser else column).to_pylist():
             for value in cell if isinstance(cell, list) else [cell]:
                 cells.append(value if isinstance(value, bytes) else str(value).encode())
     return b"\n".join(cells)

@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use crate::event::Address;
 use crate::flowhash::Seed;
 use crate::ip::{Fragment, Ip};
-use crate::limits::Limits;
+use crate::limits::{Limits, PLACE_BYTES};
+
+/// What a datagram costs before its first byte: its place in the table, in the order, and its tree.
+const DATAGRAM_BYTES: usize = 4 * PLACE_BYTES;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -85,10 +88,16 @@ impl Fragments {
         }
     }
 
-    /// Bytes held.
+    /// Bytes held, with what their places cost.
     #[must_use]
     pub const fn held(&self) -> u64 {
         self.held
+    }
+
+    /// Datagrams remembered in the order of their arrival, those that are complete since included.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.order.len()
     }
 
     /// Take a fragment.
@@ -107,7 +116,7 @@ impl Fragments {
         let number = self.next_number;
         let datagram = self.datagrams.entry(key).or_insert_with(|| Datagram {
             pieces: BTreeMap::new(),
-            held: 0,
+            held: DATAGRAM_BYTES,
             maybe_end: None,
             first_protocol: ip.protocol,
             header_bytes: 0,
@@ -118,6 +127,7 @@ impl Fragments {
         if datagram.number == number {
             self.next_number = self.next_number.saturating_add(1);
             self.order.push_back((key, number));
+            self.held = self.held.saturating_add(DATAGRAM_BYTES as u64);
         }
         datagram.packets = datagram.packets.saturating_add(1);
         datagram.header_bytes = datagram.header_bytes.saturating_add(ip.header_len);
@@ -146,7 +156,16 @@ impl Fragments {
                 break;
             }
         }
+        self.forget_finished();
         Progress::Waiting
+    }
+
+    /// Datagrams that are complete stay in the order until they come to its front; no more of them than of those that wait.
+    fn forget_finished(&mut self) {
+        if self.order.len() > self.datagrams.len().saturating_mul(2).saturating_add(64) {
+            let datagrams = &self.datagrams;
+            self.order.retain(|(key, number)| datagrams.get(key).is_some_and(|datagram| datagram.number == *number));
+        }
     }
 
     /// Give up what has waited too long.
@@ -219,7 +238,7 @@ fn insert_first_wins(pieces: &mut BTreeMap<u32, Vec<u8>>, offset: u32, bytes: &[
         if room > 0
             && let Some(part) = rest.get(..room)
         {
-            *held = held.saturating_add(part.len());
+            *held = held.saturating_add(part.len()).saturating_add(PLACE_BYTES);
             pieces.insert(at, part.to_vec());
         }
         rest = rest.get(room..).unwrap_or(&[]);

@@ -6,6 +6,7 @@
 //! 3. Extension headers are walked up to the limit; the first fragment header ends the walk.
 use crate::bytes::{array, be16, be32};
 use crate::event::Address;
+use crate::fragments::Whole;
 use crate::link::Skip;
 
 /// Where a fragment belongs.
@@ -91,15 +92,47 @@ fn v4(bytes: &[u8]) -> Result<Ip<'_>, Skip> {
     })
 }
 
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// The extension header that `bytes` begin with, by the protocol number that announced it; None if that announces none.
+fn extension(protocol: u8, bytes: &[u8]) -> Result<Option<&[u8]>, Skip> {
+    let length = match protocol {
+        // Mobility messages carry no payload (59): they are the payload.
+        MOBILITY if bytes.first() == Some(&59) => return Ok(None),
+        HOP_BY_HOP | DESTINATION | ROUTING | MOBILITY | HIP | SHIM6 => {
+            (usize::from(*bytes.get(1).ok_or(Skip::Truncated)?) + 1) * 8
+        }
+        AUTHENTICATION => (usize::from(*bytes.get(1).ok_or(Skip::Truncated)?) + 2) * 4,
+        _ => return Ok(None),
+    };
+    bytes.get(..length).ok_or(Skip::Truncated).map(Some)
+}
+
+/// Protocol and payload of a reassembled datagram, behind the extension headers that had been fragmented with it (IPv6).
+///
+/// # Errors
+/// [`Skip`]: `Truncated`, `TooDeep`.
+pub fn behind_extensions<'a>(ip: &Ip<'_>, whole: &'a Whole, headers: u32) -> Result<(u8, &'a [u8]), Skip> {
+    let (mut protocol, mut payload) = (whole.protocol, whole.payload.as_slice());
+    if ip.source.maybe_v4().is_some() {
+        return Ok((protocol, payload));
+    }
+    for _ in 0..headers {
+        let Some(header) = extension(protocol, payload)? else { return Ok((protocol, payload)) };
+        protocol = *header.first().ok_or(Skip::Truncated)?;
+        payload = payload.get(header.len()..).ok_or(Skip::Truncated)?;
+    }
+    Err(Skip::TooDeep)
+}
+
 fn v6(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const AUTHENTICATION: u8 = 51;
-    const DESTINATION: u8 = 60;
-    const MOBILITY: u8 = 135;
-    const HIP: u8 = 139;
-    const SHIM6: u8 = 140;
     let header = bytes.get(..40).ok_or(Skip::Truncated)?;
     let source = Address(array::<16>(header, 8).ok_or(Skip::Truncated)?);
     let mut destination = Address(array::<16>(header, 24).ok_or(Skip::Truncated)?);
@@ -108,48 +141,36 @@ fn v6(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
     let mut offset = 40_usize;
     let mut maybe_fragment = None;
     let jumbo = claimed == 0;
-    for _ in 0..headers {
-        match protocol {
-            HOP_BY_HOP | DESTINATION | ROUTING | MOBILITY | HIP | SHIM6 => {
-                if protocol == MOBILITY && bytes.get(offset) == Some(&59) {
-                    break; // mobility messages carry no payload: they are the payload
-                }
-                let length = (usize::from(*bytes.get(offset.saturating_add(1)).ok_or(Skip::Truncated)?) + 1) * 8;
-                let extension = bytes.get(offset..).and_then(|rest| rest.get(..length)).ok_or(Skip::Truncated)?;
-                if protocol == HOP_BY_HOP && jumbo {
-                    claimed = jumbo_length(extension).unwrap_or(0);
-                }
-                if protocol == ROUTING {
-                    destination = routed(extension, destination);
-                }
-                protocol = *extension.first().ok_or(Skip::Truncated)?;
-                offset += length;
+    let mut read = 0_u32;
+    loop {
+        let rest = bytes.get(offset..).ok_or(Skip::Truncated)?;
+        if protocol == FRAGMENT {
+            let fragment = rest.get(..8).ok_or(Skip::Truncated)?;
+            let place = be16(fragment, 2).ok_or(Skip::Truncated)?;
+            let (start, more) = (u32::from(place & 0xFFF8), place & 1 != 0);
+            protocol = *fragment.first().ok_or(Skip::Truncated)?;
+            offset += 8;
+            if start > 0 || more {
+                let identification = be32(fragment, 4).ok_or(Skip::Truncated)?;
+                maybe_fragment = Some(Fragment { identification, offset: start, more });
+                break;
             }
-            AUTHENTICATION => {
-                let length = (usize::from(*bytes.get(offset.saturating_add(1)).ok_or(Skip::Truncated)?) + 2) * 4;
-                protocol = *bytes.get(offset).ok_or(Skip::Truncated)?;
-                offset += length;
-                if offset > bytes.len() {
-                    return Err(Skip::Truncated);
-                }
+        } else if let Some(header) = extension(protocol, rest)? {
+            if protocol == HOP_BY_HOP && jumbo {
+                claimed = jumbo_length(header).unwrap_or(0);
             }
-            FRAGMENT => {
-                let fragment = bytes.get(offset..).and_then(|rest| rest.get(..8)).ok_or(Skip::Truncated)?;
-                let place = be16(fragment, 2).ok_or(Skip::Truncated)?;
-                let (start, more) = (u32::from(place & 0xFFF8), place & 1 != 0);
-                protocol = *fragment.first().ok_or(Skip::Truncated)?;
-                offset += 8;
-                if start > 0 || more {
-                    let identification = be32(fragment, 4).ok_or(Skip::Truncated)?;
-                    maybe_fragment = Some(Fragment { identification, offset: start, more });
-                    break;
-                }
+            if protocol == ROUTING {
+                destination = routed(header, destination);
             }
-            _ => break,
+            protocol = *header.first().ok_or(Skip::Truncated)?;
+            offset += header.len();
+        } else {
+            break;
         }
-    }
-    if matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION) && maybe_fragment.is_none() {
-        return Err(Skip::TooDeep);
+        read += 1;
+        if read > headers {
+            return Err(Skip::TooDeep);
+        }
     }
     // A length of zero without a jumbo option: segmentation offload.
     let total_len = if claimed == 0 { bytes.len() } else { claimed.saturating_add(40) };

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the run or the verification failed; 2 usage or configurati
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -47,8 +48,11 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the `bunker` command."""
     try:
-        # Not standalone, click hands the code of `Context.exit` back.
-        sys.exit(cli(standalone_mode=False))
+        code = cli(standalone_mode=False)  # click answers what a command gave to Context.exit
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush is quiet
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -60,3 +64,4 @@ def main() -> None:
     except BunkerError as error:
         click.echo(f"bunker: {error}", err=True)
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -11,19 +11,13 @@ from pathlib import Path
 
 import click
 
-from bunker.cli.verify import checked_key
+from bunker.cli.verify import checked_keys
 from bunker.errors import ConfigurationError
-from bunker.open.receive import Receiver, listen, receive_stream
+from bunker.open.receive import Receiver, address_of, listen, receive_stream
 from bunker.open.status import StatusServer
 from bunker.open.unseal import Unsealer, new_private_key, read_private_key
 from bunker.open.verdict import told
 from bunker.open.watch import Watch
-
-
-def _checked_keys(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        checked_key(context, parameter, value)
-    return values
 
 
 @click.command()
@@ -35,7 +29,7 @@ def _checked_keys(context: click.Context, parameter: click.Parameter, values: tu
     "keys",
     multiple=True,
     metavar="FINGERPRINT",
-    callback=_checked_keys,
+    callback=checked_keys,
     help="take runs of this key only (several times for several boxes)",
 )
 @click.option("--status", metavar="ADDR", help="serve a status page and /metrics here; PORT alone means loopback")
@@ -121,7 +115,8 @@ def _listen(
         server = None if status is None else StatusServer(status, receiver.views)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: stop.set())
-        click.echo(f"listening on {address}" + ("" if server is None else f", status on {server.url}"), err=True)
+        place = address_of(listener)
+        click.echo(f"listening on {place}" + ("" if server is None else f", status on {server.url}"), err=True)
         receiver.serve(listener, stop)
         if server is not None:
             server.close()
@@ -132,4 +127,6 @@ def _listen(
         click.echo(f"\n{view.directory}")
         for line in told(view.verdict):
             click.echo(line)
-    return max((view.verdict.exit_code for view in views), default=0)
+        if view.failure is not None:
+            click.echo(f"failed       {view.failure}")
+    return max((1 if view.failure else view.verdict.exit_code for view in views), default=0)

@@ -12,25 +12,26 @@ from rich.table import Table
 
 from bunker.model.counters import Counter
 from bunker.open.manifest import Manifest, read_manifest
-from bunker.open.tables import Released, cell_text, released, write_csv, write_json
-from bunker.open.verdict import at
+from bunker.open.tables import Released, cell_text, released, short_time, write_csv, write_json
+from bunker.open.verdict import at, harmless
 
 _TABLE_ROWS = 50
 
 
 def _overview(directory: Path, manifest: Manifest, console: Console) -> None:
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row("run", manifest.run)
-    facts.add_row("box", manifest.tier)
-    facts.add_row("started", at(manifest.started_ns))
-    facts.add_row("last word", at(manifest.last_ns))
     so_far = " (still receiving)" if manifest.state == "receiving" else ""
-    facts.add_row("receiver", f"{manifest.verdict.upper()}{so_far}; bunker verify {directory} checks it anew")
-    facts.add_row("key", f"{manifest.fingerprint} ({'pinned' if manifest.pinned else 'not pinned'})")
-    facts.add_row("bundle", manifest.bundle)
-    for finding in manifest.findings:
-        facts.add_row("found", escape(finding))
-    console.print(facts, highlight=False, soft_wrap=True)
+    told = [
+        ("run", manifest.run),
+        ("box", manifest.tier),
+        ("started", at(manifest.started_ns)),
+        ("last word", at(manifest.last_ns)),
+        ("receiver", f"{manifest.verdict.upper()}{so_far}; bunker verify {directory} checks it anew"),
+        ("key", f"{manifest.fingerprint} ({'pinned' if manifest.pinned else 'not pinned'})"),
+        ("bundle", manifest.bundle),
+        *(("found", finding) for finding in manifest.findings),
+    ]
+    for name, text in told:
+        console.print(f"{name:<12} {escape(harmless(text))}", highlight=False, soft_wrap=True)
     records = Table("record", "rows", "columns", title="released", title_justify="left")
     for schema in manifest.schemas:
         columns = ", ".join(field.name for field in schema.fields)
@@ -51,7 +52,7 @@ def _table(table: Released, console: Console, limit: int) -> None:
             console.print(shown, highlight=False)
             console.print(f"the first {limit} rows; --limit N for more, --csv or --json for all", highlight=False)
             return
-        shown.add_row(*(escape(cell_text(cell)) for cell in row))
+        shown.add_row(*(escape(harmless(short_time(cell_text(cell)))) for cell in row))
     console.print(shown, highlight=False)
 
 

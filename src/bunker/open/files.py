@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bunker import limits
-from bunker.errors import BoxError
 
 ENVELOPES = "envelopes"
 RECORDS = "records"
@@ -87,19 +86,14 @@ class Segments:
         """Write an envelope.
 
         Raises:
-            BoxError: the disk does not take it.
+            OSError: the disk does not take it.
         """
         if self._written and self._written + len(raw) > limits.SEGMENT_BYTES.default:
             self._next()
         place = Place(segment=self._number, offset=self._written, length=len(raw))
         view = memoryview(raw)
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError as error:
-            raise BoxError(
-                "stored envelopes", f"cannot be written ({error.strerror})", "Make room on the disk"
-            ) from None
+        while view:
+            view = view[os.write(self._fd, view) :]
         self._written += len(raw)
         return place
 

@@ -148,6 +148,9 @@ class Receiver:
             except TimeoutError:
                 threads = [thread for thread in threads if thread.is_alive()]
                 continue
+            except OSError:
+                stop.wait(_ACCEPT_S)  # who knocked is gone again, or descriptors are short: neither ends the others
+                continue
             if not self._room.acquire(blocking=False):
                 connection.close()
                 self._refuse("too many connections")
@@ -185,13 +188,18 @@ class Receiver:
         return views
 
     def finish(self) -> list[Verdict]:
-        """Complete the files of every run."""
+        """Complete the files of every run. One whose disk fails says so (`RunView.failure`) and spares the others."""
         with self._lock:
             runs = list(self._runs.values())
         verdicts = []
         for run in runs:
             with run.lock:
-                verdicts.append(run.intake.finish())
+                try:
+                    verdicts.append(run.intake.finish())
+                except BoxError as error:
+                    run.failure = str(error)
+                    self._on_event(str(error))
+                    verdicts.append(run.intake.verdict())
         return verdicts
 
     def _attend(self, connection: socket.socket) -> None:
@@ -316,10 +324,7 @@ def listen(address: str) -> socket.socket:
     scheme, _, path = address.partition(":")
     try:
         if scheme == "unix" and path:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(path)
-            listener.listen(16)
-            return listener
+            return _listen_unix(path)
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or int(port) > 65535:
             raise ConfigurationError(f"address {address}", "is none", "Write HOST:PORT, :PORT or unix:PATH")
@@ -330,6 +335,25 @@ def listen(address: str) -> socket.socket:
         raise ConfigurationError(
             f"address {address}", f"cannot be listened on ({error.strerror})", "Choose another, or end what uses it"
         ) from None
+
+
+def _listen_unix(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        listener.listen(16)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where a listener listens, as `bunker run --to` takes it."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
 def _stored_runs(directory: Path) -> tuple[dict[bytes, Path], set[bytes]]:

@@ -10,6 +10,8 @@ Rules of this file:
 from __future__ import annotations
 
 import html
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -134,6 +136,19 @@ def status_json(views: Iterable[RunView]) -> bytes:
     )
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away is no event."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on as it came
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
 class StatusServer:
     """Serves the page until it is closed.
 
@@ -145,13 +160,13 @@ class StatusServer:
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or int(port) > 65535:
             raise ConfigurationError(f"status address {address}", "is none", "Write PORT, :PORT or HOST:PORT")
+        kind = _Server6 if ":" in host.strip("[]") else _Server
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]") or "127.0.0.1", int(port)), _handler(views))
+            self._server = kind((host.strip("[]") or "127.0.0.1", int(port)), _handler(views))
         except OSError as error:
             raise ConfigurationError(
                 f"status address {address}", f"cannot be had ({error.strerror})", "Choose another port"
             ) from None
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -159,7 +174,8 @@ class StatusServer:
     def url(self) -> str:
         """Where the page is."""
         host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}/"
+        shown = f"[{host!s}]" if self._server.address_family == socket.AF_INET6 else f"{host!s}"
+        return f"http://{shown}:{port}/"
 
     def close(self) -> None:
         """Serve no more."""

@@ -12,6 +12,8 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,6 +62,15 @@ class _Lines:
         self._file.close()
 
 
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        cause = f"cannot be written ({error.strerror or type(error).__name__})"
+        raise BoxError("output directory", cause, "Make room on the disk") from None
+
+
 class Store:
     """One run's output directory, being written.
 
@@ -67,6 +78,7 @@ class Store:
         fresh: The directory must be new or empty; False for a run that is built up again among other runs.
     Raises:
         ConfigurationError: the directory has something in it, or cannot be made.
+        BoxError: the disk is full or fails.
     """
 
     def __init__(self, directory: Path, start: Start, *, fresh: bool = True) -> None:
@@ -74,12 +86,13 @@ class Store:
             prepare(directory)
         self.directory = directory
         self._start = start
-        self._segments = Segments(directory)
-        self._heartbeats = _Lines(directory / files.HEARTBEATS)
-        self._diagnostics = _Lines(directory / files.DIAGNOSTICS)
-        self._writers: dict[str, Parts] = {
-            schema.record: Parts(directory, schema.record, arrow_schema(schema)) for schema in start.schemas
-        }
+        with _on_disk():
+            self._segments = Segments(directory)
+            self._heartbeats = _Lines(directory / files.HEARTBEATS)
+            self._diagnostics = _Lines(directory / files.DIAGNOSTICS)
+            self._writers: dict[str, Parts] = {
+                schema.record: Parts(directory, schema.record, arrow_schema(schema)) for schema in start.schemas
+            }
         self._parts: list[Part] = []
         self._pending: list[tuple[Accepted, Place]] = []
         self._part_since_ns = 0
@@ -92,8 +105,8 @@ class Store:
             EnvelopeRefused: BODY: attested records are no Arrow of the declared schema.
             BoxError: the disk is full or fails.
         """
-        place = self._segments.append(envelope.raw)
-        try:
+        with _on_disk():
+            place = self._segments.append(envelope.raw)
             if envelope.kind.signed:
                 self._attest()
                 self._heartbeats.write(heartbeat_line(accepted))
@@ -101,20 +114,24 @@ class Store:
                     self._roll(accepted.statement.monotonic_ns)
             else:
                 self._pending.append((accepted, place))
-        except OSError as error:
-            raise BoxError(
-                "output directory", f"cannot be written ({error.strerror})", "Make room on the disk"
-            ) from None
 
     def describe(self, verdict: Verdict, *, finished: bool) -> None:
-        """Write the manifest. With `finished` the parts are completed first, and nothing may follow."""
-        if finished:
-            self._close_parts()
-            self._segments.close()
-            self._heartbeats.close()
-            self._diagnostics.close()
+        """Write the manifest. With `finished` the parts are completed first, and nothing may follow.
+
+        Raises:
+            BoxError: the disk is full or fails.
+        """
+        with _on_disk():
+            if finished:
+                self._close_parts()
+                self._segments.close()
+                self._heartbeats.close()
+                self._diagnostics.close()
+            write_manifest(self.directory, self._manifest(verdict, finished=finished))
+
+    def _manifest(self, verdict: Verdict, *, finished: bool) -> Manifest:
         start = self._start
-        manifest = Manifest(
+        return Manifest(
             bunker_output=FORMAT,
             state="finished" if finished else "receiving",
             verdict=verdict.word.value,
@@ -138,7 +155,6 @@ class Store:
             diagnostics_sha256=self._diagnostics.sha256,
             refused=self.refused,
         )
-        write_manifest(self.directory, manifest)
 
     def _attest(self) -> None:
         pending, self._pending = self._pending, []

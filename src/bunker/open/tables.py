@@ -50,6 +50,8 @@ class Released:
     def rows(self, limit: int | None = None) -> Iterator[Row]:
         """Its rows, each value readable: text, numbers, booleans, None, lists of these.
 
+        What a box releases may hold any character: a writer for terminals passes it through `verdict.harmless`.
+
         Raises:
             BoxError: a part cannot be read.
         """
@@ -148,6 +150,11 @@ def write_csv(table: Released, out: TextIO, limit: int | None) -> None:
     writer.writerow(table.names)
     for row in table.rows(limit):
         writer.writerow([cell_text(cell, empty="") for cell in row])
+
+
+def short_time(text: str) -> str:
+    """A time without a fraction of zeros, for eyes."""
+    return text.removesuffix(".000000000Z") + "Z" if text.endswith(".000000000Z") else text
 
 
 def cell_text(cell: Cell, *, empty: str = "-") -> str:

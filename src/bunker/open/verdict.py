@@ -135,6 +135,11 @@ def gravest(findings: Iterable[Finding], otherwise: Word) -> Word:
     return min((finding.word for finding in findings), key=_ORDER.__getitem__, default=otherwise)
 
 
+def harmless(text: str) -> str:
+    """Text without anything that a terminal obeys: control and formatting characters stand as their escapes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def at(time_ns: int | None) -> str:
     """A box's claimed time, readable."""
     if time_ns is None:

@@ -282,6 +282,10 @@ impl Entry {
     ) {
         let (own, peer) = halves(tcp, direction);
         let offset = own.offset_of(data_seq(segment));
+        // A window's worth beyond what is expected is the most that can be meant; further out it is nonsense or an attack.
+        if offset > i64::try_from(own.next).unwrap_or(i64::MAX).saturating_add(1 << 30) {
+            return;
+        }
         if segment.flags & RST == 0 {
             let end = offset.saturating_add(i64::try_from(segment.payload_len).unwrap_or(i64::MAX));
             if let Ok(end) = u64::try_from(end) {
@@ -294,17 +298,11 @@ impl Entry {
         if segment.flags & RST != 0 || own.ended {
             return; // what a reset carries is its reason, not the stream (RFC 9293 section 3.5.3)
         }
-        // A window's worth beyond what is expected is the most that can be meant; further out it is nonsense or an attack.
-        let next = i64::try_from(own.next).unwrap_or(i64::MAX);
-        if offset > next.saturating_add(1 << 30) {
-            return;
-        }
         let payload = segment.payload;
         match own.place(offset, payload.len()) {
             Placed::Empty | Placed::Old => {}
             Placed::InOrder { skip } => {
-                self.deliver(own, direction, payload.get(skip..).unwrap_or(&[]), ts_ns, sink);
-                self.drain(own, direction, ts_ns, sink);
+                self.fill(own, direction, payload.get(skip..).unwrap_or(&[]), ts_ns, sink);
             }
             Placed::Held => {
                 if let Ok(at) = u64::try_from(offset) {
@@ -317,15 +315,56 @@ impl Entry {
                 }
             }
         }
-        // The snaplen cut this segment: the bytes behind the cut are a hole that nothing will fill.
-        if payload.len() < segment.payload_len
-            && own.next == u64::try_from(offset).unwrap_or(0).saturating_add(payload.len() as u64)
+        // The snaplen cut this segment: the bytes behind the cut are a hole that nothing will fill, but for what came before.
+        let kept = offset.saturating_add(i64::try_from(payload.len()).unwrap_or(i64::MAX));
+        let end = offset.saturating_add(i64::try_from(segment.payload_len).unwrap_or(i64::MAX));
+        if let (Ok(kept), Ok(end)) = (u64::try_from(kept), u64::try_from(end))
+            && own.next >= kept
         {
-            let cut = segment.payload_len.saturating_sub(payload.len()) as u64;
-            self.gap(own, direction, cut, ts_ns, sink);
-            self.drain(own, direction, ts_ns, sink);
+            while own.next < end {
+                let missing = end.saturating_sub(own.next);
+                self.gap(own, direction, own.hole().map_or(missing, |hole| hole.min(missing)), ts_ns, sink);
+                self.drain(own, direction, sink);
+            }
         }
-        if own.has_hole() && own.gives_up(peer.seen, ts_ns, limits) {
+        self.give_up_holes(own, peer.seen, direction, ts_ns, limits, sink);
+    }
+
+    /// Take the next bytes of the stream, in order; where some of them are held already, those win.
+    fn fill(&mut self, own: &mut Half, direction: Direction, bytes: &[u8], ts_ns: u64, sink: &mut impl Sink) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room =
+                own.room().map_or(rest.len(), |room| usize::try_from(room).unwrap_or(usize::MAX).min(rest.len()));
+            let (fresh, known) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+            self.deliver(own, direction, fresh, ts_ns, sink);
+            rest = known;
+            let Some((skip, piece)) = own.take_ready() else { continue };
+            let held = piece.bytes.get(skip..).unwrap_or(&[]);
+            let common = held.len().min(rest.len());
+            if held.get(..common) != rest.get(..common) {
+                self.summary.inconsistencies = self.summary.inconsistencies.saturating_add(1);
+            }
+            rest = rest.get(common..).unwrap_or(&[]);
+            self.deliver(own, direction, held, piece.ts_ns, sink);
+        }
+        self.drain(own, direction, sink);
+    }
+
+    /// Give up the hole whose patience is over, and as many as it takes to hold no more than the limit.
+    fn give_up_holes(
+        &mut self,
+        own: &mut Half,
+        peer_seen: bool,
+        direction: Direction,
+        ts_ns: u64,
+        limits: &Limits,
+        sink: &mut impl Sink,
+    ) {
+        if own.gives_up(peer_seen, ts_ns, limits) {
+            self.give_up_hole(own, direction, ts_ns, sink);
+        }
+        while own.has_hole() && own.is_over(limits) {
             self.give_up_hole(own, direction, ts_ns, sink);
         }
     }
@@ -353,9 +392,7 @@ impl Entry {
         {
             peer.acked = peer.acked.max(acked);
         }
-        if peer.has_hole() && peer.gives_up(own.seen, ts_ns, limits) {
-            self.give_up_hole(peer, direction.other(), ts_ns, sink);
-        }
+        self.give_up_holes(peer, own.seen, direction.other(), ts_ns, limits, sink);
     }
 
     fn finish_directions(
@@ -382,15 +419,15 @@ impl Entry {
     }
 
     fn deliver(&mut self, own: &mut Half, direction: Direction, bytes: &[u8], ts_ns: u64, sink: &mut impl Sink) {
-        own.next = own.next.saturating_add(bytes.len() as u64);
+        own.advance(bytes.len() as u64, ts_ns);
         if !self.condemned && !bytes.is_empty() {
             sink.chunk(&self.flow, direction, bytes, ts_ns);
         }
     }
 
-    fn drain(&mut self, own: &mut Half, direction: Direction, ts_ns: u64, sink: &mut impl Sink) {
+    fn drain(&mut self, own: &mut Half, direction: Direction, sink: &mut impl Sink) {
         while let Some((skip, piece)) = own.take_ready() {
-            self.deliver(own, direction, piece.get(skip..).unwrap_or(&[]), ts_ns, sink);
+            self.deliver(own, direction, piece.bytes.get(skip..).unwrap_or(&[]), piece.ts_ns, sink);
         }
     }
 
@@ -407,7 +444,7 @@ impl Entry {
         if let Some(length) = own.hole() {
             self.gap(own, direction, length, ts_ns, sink);
         }
-        self.drain(own, direction, ts_ns, sink);
+        self.drain(own, direction, sink);
     }
 
     /// Deliver everything that is held, with the holes as gaps, and end the direction.
@@ -433,6 +470,12 @@ impl Entry {
         if !self.condemned && own.is_started() {
             sink.direction_ended(&self.flow, direction, ts_ns);
         }
+    }
+
+    /// Bytes held for reassembly.
+    #[must_use]
+    pub fn held(&self) -> HeldDelta {
+        self.tcp.as_deref().map_or(0, held)
     }
 
     /// The flow ends: flush both directions and complete the summary. Returns the change of held bytes.

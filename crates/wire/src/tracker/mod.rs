@@ -179,6 +179,8 @@ impl Tracker {
     pub fn recover_after_panic(&mut self) -> Option<u64> {
         let uid = self.maybe_current.take()?;
         self.condemn(uid);
+        // What the flow held went with its state, uncounted.
+        self.held = self.table.entries_mut().map(|entry| entry.held()).sum();
         Some(uid)
     }
 
@@ -263,8 +265,6 @@ impl Tracker {
     fn close(&mut self, slot: u32, class: Class, outcome: Outcome, sink: &mut impl Sink) {
         let Some(mut entry) = self.table.remove(slot, class) else { return };
         self.maybe_current = Some(entry.flow.uid);
-        self.held = self.held.saturating_add(entry.close(sink));
-        self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(entry.summary.missed_bytes);
         let outcome = if entry.condemned { Outcome::Erroneous } else { outcome };
         let counter = match outcome {
             Outcome::Completed => &mut self.counters.flows_completed,
@@ -274,6 +274,8 @@ impl Tracker {
             Outcome::Erroneous => &mut self.counters.flows_erroneous,
         };
         *counter = counter.saturating_add(1);
+        self.held = self.held.saturating_add(entry.close(sink));
+        self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(entry.summary.missed_bytes);
         sink.flow_closed(&entry.flow, &entry.summary, outcome);
     }
 
@@ -295,11 +297,15 @@ impl Tracker {
         match self.fragments.feed(ip, fragment, packet.ts_ns) {
             Progress::Waiting => Became::Fragment,
             Progress::Complete(whole) => {
+                let (protocol, payload) = match ip::behind_extensions(ip, &whole, self.limits.headers) {
+                    Ok(found) => found,
+                    Err(skip) => return Became::Skipped(skip),
+                };
                 let ip = Ip {
-                    payload: &whole.payload,
-                    payload_len: whole.payload.len(),
+                    payload,
+                    payload_len: payload.len(),
                     total_len: whole.total_len,
-                    protocol: whole.protocol,
+                    protocol,
                     maybe_fragment: None,
                     ..*ip
                 };
@@ -366,7 +372,7 @@ impl Tracker {
         let source = Endpoint { address: ip.source, port: segment.source_port };
         let destination = Endpoint { address: ip.destination, port: segment.destination_port };
         let key = Key::new(source, destination, 6);
-        let bad = self.is_bad(ip, packet);
+        let bad = self.is_bad(ip, packet, ip.payload_len);
         let mut found = self.table.find(&key);
         if let Some(slot) = found
             && !bad
@@ -426,7 +432,7 @@ impl Tracker {
         let source = Endpoint { address: ip.source, port: source_port };
         let destination = Endpoint { address: ip.destination, port: destination_port };
         let key = Key::new(source, destination, 17);
-        let bad = be16(ip.payload, 6) != Some(0) && self.is_bad(ip, packet);
+        let bad = be16(ip.payload, 6) != Some(0) && self.is_bad(ip, packet, wire_len.saturating_add(8));
         let slot = self.table.find(&key).unwrap_or_else(|| {
             let flip = is_service(source_port) && !is_service(destination_port);
             self.open(key, source, destination, flip, Class::Udp, vlan, packet.ts_ns, maybe_outer, sink)
@@ -537,11 +543,13 @@ impl Tracker {
         Became::OtherIp
     }
 
-    fn is_bad(&self, ip: &Ip<'_>, packet: &Packet<'_>) -> bool {
+    /// Whether the checksum over the payload's first `length` bytes is there, to be checked, and wrong.
+    fn is_bad(&self, ip: &Ip<'_>, packet: &Packet<'_>, length: usize) -> bool {
+        let covered = ip.payload.get(..length).unwrap_or(ip.payload);
         self.checksums == Checksums::Verify
             && !packet.checksum_not_ready
             && ip.payload.len() == ip.payload_len
-            && !ip::transport_checksum_ok(ip.source, ip.destination, ip.protocol, ip.payload)
+            && !ip::transport_checksum_ok(ip.source, ip.destination, ip.protocol, covered)
     }
 
     /// Count the packet for its flow and let `act` handle it; returns the flow's number.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::bytes::{be16, be32};
-use crate::limits::Limits;
+use crate::limits::{Limits, PLACE_BYTES};
 
 /// A TCP header with what the tracker needs of its options.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ pub struct Half {
     pub maybe_fin: Option<u64>,
     /// The end was told to the sink.
     pub ended: bool,
-    held: BTreeMap<u64, Vec<u8>>,
+    held: BTreeMap<u64, Piece>,
     held_bytes: usize,
     hole_packets: u32,
     hole_since_ns: u64,
@@ -121,6 +121,15 @@ pub struct Half {
     pub missed: u64,
     /// Whether any packet came in this direction.
     pub seen: bool,
+}
+
+/// Bytes that wait for those before them.
+#[derive(Debug)]
+pub struct Piece {
+    /// Capture time of the packet that brought them, ns.
+    pub ts_ns: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// What a segment did.
@@ -140,7 +149,7 @@ pub enum Placed {
 }
 
 impl Half {
-    /// Bytes held out of order.
+    /// Bytes held out of order, with `PLACE_BYTES` for each piece.
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -208,10 +217,10 @@ impl Half {
         let mut start = offset;
         let mut rest = bytes;
         if let Some((at, piece)) = self.held.range(..=start).next_back() {
-            let end = at.saturating_add(piece.len() as u64);
+            let end = at.saturating_add(piece.bytes.len() as u64);
             if end > start {
                 let from = usize::try_from(start.saturating_sub(*at)).unwrap_or(usize::MAX);
-                let common = piece.get(from..).unwrap_or(&[]);
+                let common = piece.bytes.get(from..).unwrap_or(&[]);
                 let length = common.len().min(rest.len());
                 differs |= common.get(..length) != rest.get(..length);
                 rest = rest.get(length..).unwrap_or(&[]);
@@ -219,22 +228,22 @@ impl Half {
             }
         }
         while !rest.is_empty() {
-            let following = self.held.range(start..).next().map(|(at, piece)| (*at, piece.len()));
+            let following = self.held.range(start..).next().map(|(at, piece)| (*at, piece.bytes.len()));
             let room = following.map_or(rest.len(), |(at, _)| {
                 usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(rest.len())
             });
             if room > 0
                 && let Some(part) = rest.get(..room)
             {
-                self.held_bytes = self.held_bytes.saturating_add(room);
-                self.held.insert(start, part.to_vec());
+                self.held_bytes = self.held_bytes.saturating_add(room).saturating_add(PLACE_BYTES);
+                self.held.insert(start, Piece { ts_ns: now_ns, bytes: part.to_vec() });
             }
             rest = rest.get(room..).unwrap_or(&[]);
             start = start.saturating_add(room as u64);
             if let (false, Some((at, length))) = (rest.is_empty(), following) {
                 let common = length.min(rest.len());
                 if let Some(piece) = self.held.get(&at) {
-                    differs |= piece.get(..common) != rest.get(..common);
+                    differs |= piece.bytes.get(..common) != rest.get(..common);
                 }
                 rest = rest.get(common..).unwrap_or(&[]);
                 start = at.saturating_add(length as u64);
@@ -244,30 +253,32 @@ impl Half {
     }
 
     /// The next held piece that is in order now: bytes to leave out at its start, and the piece.
-    pub fn take_ready(&mut self) -> Option<(usize, Vec<u8>)> {
-        let (at, length) = self.held.first_key_value().map(|(at, piece)| (*at, piece.len()))?;
+    pub fn take_ready(&mut self) -> Option<(usize, Piece)> {
+        let (at, length) = self.held.first_key_value().map(|(at, piece)| (*at, piece.bytes.len()))?;
         if at > self.next {
             return None;
         }
         let piece = self.held.remove(&at)?;
-        self.held_bytes = self.held_bytes.saturating_sub(length);
+        self.held_bytes = self.held_bytes.saturating_sub(length).saturating_sub(PLACE_BYTES);
         let skip = usize::try_from(self.next.saturating_sub(at)).unwrap_or(usize::MAX).min(length);
         Some((skip, piece))
+    }
+
+    /// Bytes between what was delivered and the first held piece; 0 if that is next.
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
+        self.held.keys().next().map(|at| at.saturating_sub(self.next))
     }
 
     /// Length of the hole before the first held piece.
     #[must_use]
     pub fn hole(&self) -> Option<u64> {
-        let at = *self.held.keys().next()?;
-        at.checked_sub(self.next).filter(|length| *length > 0)
+        self.room().filter(|length| *length > 0)
     }
 
     /// Count a packet of the flow against the hole, and say whether it is given up.
     pub fn gives_up(&mut self, peer_seen: bool, now_ns: u64, limits: &Limits) -> bool {
         let Some(first) = self.held.keys().next() else { return false };
-        if self.held_bytes > limits.out_of_order_bytes as usize {
-            return true;
-        }
         let acknowledged = self.acked >= *first || !peer_seen;
         self.hole_packets = self.hole_packets.saturating_add(1);
         if !acknowledged {
@@ -277,10 +288,21 @@ impl Half {
         self.hole_packets > limits.hole_packets || now_ns.saturating_sub(self.hole_since_ns) > limits.hole_ns
     }
 
+    /// Whether more is held than the limit.
+    #[must_use]
+    pub const fn is_over(&self, limits: &Limits) -> bool {
+        self.held_bytes > limits.out_of_order_bytes as usize
+    }
+
     /// Jump over `length` missing bytes.
     pub fn jump(&mut self, length: u64, now_ns: u64) {
-        self.next = self.next.saturating_add(length);
         self.missed = self.missed.saturating_add(length);
+        self.advance(length, now_ns);
+    }
+
+    /// `length` bytes are done with. The hole behind them, if there is one, is another one: its patience begins anew.
+    pub fn advance(&mut self, length: u64, now_ns: u64) {
+        self.next = self.next.saturating_add(length);
         self.hole_packets = 0;
         self.hole_since_ns = now_ns;
     }

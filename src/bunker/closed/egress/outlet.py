@@ -177,5 +177,5 @@ class Outlet:
         self._offset = 0
         self._written.append(envelope)
         self._written_bytes += len(envelope)
-        while self._written_bytes - len(self._written[0]) >= self._resend_bytes:
+        while self._written and self._written_bytes - len(self._written[0]) >= self._resend_bytes:
             self._written_bytes -= len(self._written.popleft())

@@ -1,15 +1,16 @@
 """The spool's files: claimed whole before the start, so that a full disk is met then and not in the middle of a run.
 
 Rules of this file:
-1. The directory is private (0700); files are new, have their full size at once, and lose their names before the
-   first byte: when the last process that has them is gone, so are they.
+1. A directory made here is private (0700); files are new and private (0600), have their full size at once, and lose
+   their names before the first byte: when the last process that has them is gone, so are they.
 2. O_DIRECT where the file system has it: nothing of a block passes through the page cache.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bunker.closed.spool.block import slot_bytes_of
@@ -54,10 +55,13 @@ def claim(directory: Path, *, lanes: int, size: int, block_bytes: int) -> list[L
             f"{size} bytes hold fewer than {_FILES_MIN} blocks a lane",
             f"Use at least {_FILES_MIN * lanes * slot} bytes",
         )
+    claimed = [LaneFiles(fds=[], file_bytes=file_bytes, slot_bytes=slot, direct=True) for _ in range(lanes)]
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return [_lane(directory, lane, files=files, file_bytes=file_bytes, slot=slot) for lane in range(lanes)]
+        return [_lane(directory, files, lane) for lane in claimed]
     except OSError as error:
+        for fd in (fd for lane in claimed for fd in lane.fds):
+            os.close(fd)  # gives the space back
         raise ConfigurationError(
             f"spool.directory {directory}",
             f"{size} bytes cannot be claimed ({error.strerror})",
@@ -65,19 +69,31 @@ def claim(directory: Path, *, lanes: int, size: int, block_bytes: int) -> list[L
         ) from None
 
 
-def _lane(directory: Path, lane: int, *, files: int, file_bytes: int, slot: int) -> LaneFiles:
-    fds: list[int] = []
+def _lane(directory: Path, files: int, lane: LaneFiles) -> LaneFiles:
+    """Put `files` files into `lane`; those that were made before a failure are in it, too."""
     direct = True
-    for number in range(files):
-        path = directory / f"lane-{lane}-{number}.{os.getpid()}.spool"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    for _ in range(files):
+        fd, this_direct = _nameless(directory)
+        lane.fds.append(fd)
+        os.posix_fallocate(fd, 0, lane.file_bytes)
+        direct = direct and this_direct
+    return replace(lane, direct=direct)
+
+
+def _nameless(directory: Path) -> tuple[int, bool]:
+    """A new file without a name, and whether it is O_DIRECT.
+
+    Its name, for the moment it has one, is random: a name that somebody could foresee could already be there.
+    """
+    path = directory / f"{os.urandom(16).hex()}.spool"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
         try:
-            fd = os.open(path, flags | os.O_DIRECT, 0o600)
-        except OSError:
-            path.unlink(missing_ok=True)
-            fd = os.open(path, flags, 0o600)
-            direct = False
-        path.unlink()
-        os.posix_fallocate(fd, 0, file_bytes)
-        fds.append(fd)
-    return LaneFiles(fds=fds, file_bytes=file_bytes, slot_bytes=slot, direct=direct)
+            return os.open(path, flags | os.O_DIRECT, 0o600), True
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            path.unlink(missing_ok=True)  # made before the flag was refused
+            return os.open(path, flags, 0o600), False
+    finally:
+        path.unlink(missing_ok=True)

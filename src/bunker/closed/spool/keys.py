@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 from contextlib import suppress
@@ -64,11 +65,21 @@ def create_store(keys: int) -> tuple[int, str]:
     return fd, kind
 
 
+def _is_secret(fd: int) -> bool:
+    """Whether it is a memfd_secret: locked by itself, and not to be locked again. A memfd has seals, it has none."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return True
+    return False
+
+
 class KeyStore:
     """The keys of all lanes, mapped.
 
     Invariants:
         A slot is either zero or a live key.
+        created - destroyed is the number of live keys that this mapping has drawn.
         Only the capturer maps it writable.
     """
 
@@ -98,7 +109,8 @@ class KeyStore:
         store = cls(mapping, writable=writable)
         if writable:
             address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-            _libc.mlock(address, len(mapping))  # memfd_secret is locked by itself
+            if _libc.mlock(address, len(mapping)) != 0 and not _is_secret(fd):
+                raise BoxError("key store", "cannot be locked into memory", "Raise the limit of locked memory")
         return store
 
     @property
@@ -117,8 +129,8 @@ class KeyStore:
         Raises:
             BoxError: the kernel gave no randomness.
         """
-        place = ctypes.c_char.from_buffer(self._mapping, slot * KEY_BYTES)
         self._slot(slot)
+        place = ctypes.c_char.from_buffer(self._mapping, slot * KEY_BYTES)
         if _libc.getrandom(ctypes.addressof(place), KEY_BYTES, 0) != KEY_BYTES:
             raise BoxError("key store", "the kernel gave no randomness", "This machine cannot run a box")
         self.created += 1

@@ -45,8 +45,8 @@ class SpoolReader:
         Returns:
             The plaintext's length.
         Raises:
-            TrafficError: wrong_lane, replayed, no_such_place, erased, truncated, unreadable, not_authentic. Nothing
-            is in `into`.
+            TrafficError: wrong_lane, replayed, no_such_place, erased, truncated, unreadable, not_authentic. Nothing of
+                the block is in `into`: it is as it was, or zeros where the block would have stood.
         """
         if block.lane != self._lane:
             raise TrafficError("wrong_lane", layer=_LAYER)
@@ -80,6 +80,8 @@ class SpoolReader:
                 block.nonce(), view[:end], block.associated_data(self._run), memoryview(into)[: block.length]
             )
         except InvalidTag:
+            memoryview(into)[: block.length] = bytes(block.length)  # OpenSSL decrypts first and compares tags last
+            self._cipher = None  # a false lap must not keep this key for the true one
             raise TrafficError("not_authentic", layer=_LAYER, offset=offset) from None
         self._last = block.number
         return block.length

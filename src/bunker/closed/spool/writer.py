@@ -104,6 +104,7 @@ class SpoolWriter:
         self._queue: queue.SimpleQueue[tuple[SealedBlock, mmap.mmap, int] | None] = queue.SimpleQueue()
         self._written: deque[SealedBlock] = deque()
         self._failed: OSError | None = None
+        self._ended = False
         self._outstanding = 0
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
@@ -129,10 +130,15 @@ class SpoolWriter:
         Returns:
             Its descriptor (not yet on disk: see `written`), or FULL: nothing has happened.
         Raises:
-            BoxError: an earlier write failed.
+            BoxError: an earlier write failed, the lane has ended, or the block does not fit a slot.
         """
+        if self._ended:
+            raise BoxError("spool", "the lane has ended", "This is a bug")
         if self._failed is not None:
             raise BoxError("spool", f"a write failed ({self._failed.strerror})", "Check the disk; the run ends")
+        length = len(block.plaintext)
+        if length + TAG_BYTES > self._slot_bytes:
+            raise BoxError("spool", f"a block of {length} bytes does not fit its slot", "This is a bug")
         file = self._file()
         if file is None:
             return FULL
@@ -140,10 +146,6 @@ class SpoolWriter:
             buffer = self._staging.get_nowait()
         except queue.Empty:
             return FULL
-        length = len(block.plaintext)
-        if length + TAG_BYTES > self._slot_bytes:
-            self._staging.put(buffer)
-            raise BoxError("spool", f"a block of {length} bytes does not fit its slot", "This is a bug")
         sealed = SealedBlock(
             number=self.next_number,
             lane=self._lane,
@@ -250,7 +252,11 @@ class SpoolWriter:
         self._free.append(file)
 
     def close(self) -> None:
-        """End of the lane: wait for the writes, erase every key that is left, overwrite the staging buffers."""
+        """End of the lane: wait for the writes, erase every key that is left. Nothing is sealed afterwards.
+
+        The staging buffers hold ciphertext and are left as they are.
+        """
+        self._ended = True
         self._queue.put(None)
         self._thread.join()
         for file in (*self._busy, *([self._current] if self._current else [])):
