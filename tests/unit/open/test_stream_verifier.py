@@ -91,6 +91,47 @@ def with_beats(*pulses: dict[str, int]) -> bytes:
     return maker.start() + b"".join(beats)
 
 
+FIELD = {"name": "n", "type": "Count", "arrow": "UInt64", "nullable": True}
+
+
+def headless(body: bytes) -> bytes:
+    """A start, then records with this body."""
+    liar = Liar()
+    liar.tell(cut(_RAW[0]))
+    liar.put(Kind.RECORDS, body)
+    return b"".join(liar.out)
+
+
+def undeclared(record_number: int, rows: int, *, first: int = 8) -> bytes:
+    """Records of this number, as envelope `first`."""
+    liar = Liar()
+    liar.tell(cut(usual().whole)[:first])
+    liar.put(Kind.RECORDS, records_head(record_number, rows), _ARROW)
+    return b"".join(liar.out)
+
+
+def reformatted() -> bytes:
+    """A start with a space in it."""
+    liar = Liar()
+    liar.tell(cut(_RAW[0]))
+    body = bytes(cut(liar.out[0])[0].body).replace(b'"tier":', b'"tier": ')
+    again = Liar()
+    again._key = liar._key
+    again.put(Kind.START, body)
+    return b"".join(again.out)
+
+
+def with_more() -> bytes:
+    """A start with a note in it."""
+
+    def lie(kind: Kind, statement: Statement) -> None:
+        statement["note"] = "x"
+
+    liar = Liar(lie)
+    liar.tell(cut(_RAW[0]))
+    return b"".join(liar.out)
+
+
 CASES: dict[str, tuple[Refusal, int, Case]] = {
     "no envelope at all": (Refusal.MAGIC, 0, lambda: b"HTTP/1.1 200 OK\r\n\r\n"),
     "no envelope behind the first": (Refusal.MAGIC, 1, lambda: _RAW[0] + b"\x00" * 200),
@@ -210,48 +251,9 @@ CASES: dict[str, tuple[Refusal, int, Case]] = {
     "a packet too few": (Refusal.BALANCE, 1, lambda: with_counters(packets_destroyed=11)),
     "raw traffic that lives on": (Refusal.BALANCE, 1, lambda: with_counters(live_raw_bytes=1)),
     "a key that lives on": (Refusal.BALANCE, 1, lambda: with_counters(keys_destroyed=3)),
-    "a statement that is not canonical": (Refusal.BODY, 0, lambda: reformatted()),
-    "a field that no start has": (Refusal.BODY, 0, lambda: with_more()),
+    "a statement that is not canonical": (Refusal.BODY, 0, reformatted),
+    "a field that no start has": (Refusal.BODY, 0, with_more),
 }
-FIELD = {"name": "n", "type": "Count", "arrow": "UInt64", "nullable": True}
-
-
-def headless(body: bytes) -> bytes:
-    """A start, then records with this body."""
-    liar = Liar()
-    liar.tell(cut(_RAW[0]))
-    liar.put(Kind.RECORDS, body)
-    return b"".join(liar.out)
-
-
-def undeclared(record_number: int, rows: int, *, first: int = 8) -> bytes:
-    """Records of this number, as envelope `first`."""
-    liar = Liar()
-    liar.tell(cut(usual().whole)[:first])
-    liar.put(Kind.RECORDS, records_head(record_number, rows), _ARROW)
-    return b"".join(liar.out)
-
-
-def reformatted() -> bytes:
-    """A start with a space in it."""
-    liar = Liar()
-    liar.tell(cut(_RAW[0]))
-    body = bytes(cut(liar.out[0])[0].body).replace(b'"tier":', b'"tier": ')
-    again = Liar()
-    again._key = liar._key
-    again.put(Kind.START, body)
-    return b"".join(again.out)
-
-
-def with_more() -> bytes:
-    """A start with a note in it."""
-
-    def lie(kind: Kind, statement: Statement) -> None:
-        statement["note"] = "x"
-
-    liar = Liar(lie)
-    liar.tell(cut(_RAW[0]))
-    return b"".join(liar.out)
 
 
 @pytest.mark.parametrize("name", CASES)
