@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import pickle
 from dataclasses import replace
@@ -135,7 +136,7 @@ def test_numbers_count_up_and_each_names_the_one_before() -> None:
     envelopes = cut(usual().whole)
     assert [one.number for one in envelopes] == list(range(9))
     assert envelopes[0].previous == bytes(32)
-    assert all(two.previous == one.hash for one, two in zip(envelopes, envelopes[1:], strict=False))
+    assert all(two.previous == one.hash for one, two in itertools.pairwise(envelopes))
 
 
 def test_the_start_says_what_the_run_is(clearing: Clearing) -> None:
