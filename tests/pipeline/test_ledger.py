@@ -124,3 +124,27 @@ def test_two_runs_have_other_tags(released: Path, tmp_path: Path) -> None:
     assert bunker("run", str(EXAMPLE / "experiment.toml"), "--read", str(TRAFFIC), "-o", str(out)).returncode == 0
     first, second = ({row["client"] for row in rows(run, "http")} for run in (released, out))
     assert first and second and not first & second
+
+
+def test_each_handshake_is_found(ledger: dict[str, Any], messages: dict[str, list[dict[str, Any]]]) -> None:
+    words = {"TLSv1.2": "TLSv12", "TLSv1.3": "TLSv13"}
+
+    def agrees(entry: dict[str, Any], message: dict[str, Any]) -> bool:
+        told = {
+            "id.orig_h": entry["client"],
+            "id.orig_p": entry["client_port"],
+            "server_name": entry["sni"],
+            "version": words.get(entry["version"]),
+            "cipher": entry["cipher"] if str(entry["cipher"]).startswith("TLS_") else None,
+            "resumed": entry["resumed"],
+            "established": entry["established"],
+            "client_alpn": entry["alpn_offered"] or None,
+        }
+        return all(message.get(name) == value for name, value in told.items() if value is not None)
+
+    left = list(messages["tls"])
+    for entry in ledger["tls"]:
+        match = next((message for message in left if agrees(entry, message)), None)
+        assert match is not None, entry
+        left.remove(match)
+    assert not left

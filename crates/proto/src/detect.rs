@@ -9,6 +9,7 @@ use crate::dns::{self, DnsDatagrams, DnsStream};
 use crate::engine::HttpStream;
 use crate::http::{self, Verdict};
 use crate::parser::{DatagramParser, StreamParser};
+use crate::tls::{TlsStream, looks_like_tls};
 
 /// Bytes of one direction that are kept while the protocol is unknown. Zeek's DPD buffer: 1,024; a mail banner fits twice.
 pub const DETECT_BYTES: usize = 2_048;
@@ -46,6 +47,11 @@ impl Detect for ByContent {
                 Verdict::Yes => return Found::Parser(Box::new(HttpStream::default())),
                 Verdict::No => {}
                 Verdict::NeedMore => wait = true,
+            }
+            match looks_like_tls(bytes) {
+                Some(true) => return Found::Parser(Box::new(TlsStream::default())),
+                Some(false) => {}
+                None => wait = true,
             }
             match dns::looks_like_dns_stream(flow, bytes) {
                 Some(true) => return Found::Parser(Box::new(DnsStream::new())),

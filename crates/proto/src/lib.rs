@@ -11,3 +11,4 @@ pub mod dns;
 pub mod engine;
 pub mod http;
 pub mod parser;
+pub mod tls;
