@@ -81,6 +81,11 @@ RECEIVER_FIRST_S = Limit(default=30, unit="seconds", reason="time to the first w
 RECEIVER_RUNS = Limit(
     default=1024, unit="runs", reason="runs one receiver keeps; each holds 32 bytes for an envelope that may come again"
 )
+MEASURED_HEARTBEATS = Limit(
+    default=65_536,
+    unit="heartbeats",
+    reason="of a run that is drawn or planned from: a week of the default interval is 60480",
+)
 
 
 def table() -> dict[str, Limit]:
