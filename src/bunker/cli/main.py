@@ -17,6 +17,7 @@ from bunker.errors import BunkerError, ConfigurationError
 _COMMANDS = {
     "check": "bunker.cli.check",
     "seal": "bunker.cli.seal",
+    "rehearse": "bunker.cli.rehearse",
     "run": "bunker.cli.run",
     "receive": "bunker.cli.receive",
     "verify": "bunker.cli.verify",
