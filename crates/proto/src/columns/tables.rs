@@ -507,8 +507,16 @@ tables! {
         cert_sha1: Option<Digest>,
         /// Certificates that the server sent.
         cert_count: Option<Count>,
-        /// Anomalies, bits of `tls::Anomaly`.
+        /// Anomalies, bits of `tls::flags`.
         flags: Flags,
+        /// What carries the handshake: "tls", "dtls" or "quic".
+        transport: Enum,
+        /// Version of QUIC.
+        quic_version: Option<Enum>,
+        /// JA3S of the server.
+        ja3s: Option<Fingerprint>,
+        /// How the certificate's issuer says that it checked its subject: dv, ov, iv, ev; self-signed; none.
+        cert_policy: Option<Enum>,
     }
     /// A captured packet.
     Packet "packet" PacketTable PacketRow {
