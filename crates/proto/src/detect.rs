@@ -6,9 +6,11 @@
 use bunker_wire::{Direction, Flow};
 
 use crate::dns::{self, DnsDatagrams, DnsStream};
+use crate::dtls::{DtlsDatagrams, looks_like_dtls};
 use crate::engine::HttpStream;
 use crate::http::{self, Verdict};
 use crate::parser::{DatagramParser, StreamParser};
+use crate::quic::{QuicDatagrams, looks_like_quic};
 use crate::tls::{TlsStream, looks_like_tls};
 
 /// Bytes of one direction that are kept while the protocol is unknown. Zeek's DPD buffer: 1,024; a mail banner fits twice.
@@ -63,6 +65,13 @@ impl Detect for ByContent {
     }
 
     fn datagram(&self, flow: &Flow, _direction: Direction, payload: &[u8]) -> Found<dyn DatagramParser> {
+        // Those whose first bytes leave no doubt come before those that a port may help.
+        if looks_like_quic(payload) {
+            return Found::Parser(Box::new(QuicDatagrams::default()));
+        }
+        if looks_like_dtls(payload) {
+            return Found::Parser(Box::new(DtlsDatagrams::default()));
+        }
         if dns::is_dns_port(flow.resp.port) || dns::is_dns_port(flow.orig.port) || dns::looks_like_dns(payload) {
             return Found::Parser(Box::new(DnsDatagrams::new()));
         }
