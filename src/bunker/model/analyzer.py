@@ -18,7 +18,7 @@ from bunker.errors import ConfigurationError
 from bunker.model.fields import RecordSchema
 from bunker.model.record import Record, schema_of
 
-MESSAGE_KINDS = ("flow", "http", "dns", "tls", "packet", "chunk", "datagram", "mail")
+MESSAGE_KINDS = ("flow", "http", "dns", "tls", "mail", "ssh", "ntp", "dhcp", "packet", "chunk", "datagram")
 NEEDS = ("heads", "bodies", "hashes")
 
 
@@ -63,8 +63,8 @@ def _message_of(name: str, function: Callable[..., Any]) -> str:
         raise ConfigurationError(
             f"analyzer {name}, argument {parameters[0].name}",
             "its type is no message of bunker.api",
-            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, flow.Flow, stream.Chunk, udp.Datagram "
-            "or packet.Packet",
+            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, mail.Message, ssh.Greeting, ntp.Message, "
+            "dhcp.Message, flow.Flow, stream.Chunk, udp.Datagram or packet.Packet",
         )
     return str(kind)
 

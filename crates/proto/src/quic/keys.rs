@@ -2,7 +2,7 @@
 use aes::Aes128;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit as _};
 use aes_gcm::Aes128Gcm;
-use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
+use aes_gcm::aead::{Aead as _, Payload};
 use hkdf::Hkdf;
 use sha2::Sha256;
 
