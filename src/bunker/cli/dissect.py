@@ -96,7 +96,9 @@ class _Dissection:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
-@click.option("--messages", default="flow,http,dns,tls,mail,ssh,ntp,dhcp", show_default=True, help="kinds, separated by commas")
+@click.option(
+    "--messages", default="flow,http,dns,tls,mail,ssh,ntp,dhcp", show_default=True, help="kinds, separated by commas"
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON lines")
 @click.option("--filter", "expression", default="", help="a libpcap filter expression")
 @click.option("--hashes", is_flag=True, help="MD5, SHA-1 and SHA-256 of bodies")
