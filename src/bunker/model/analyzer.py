@@ -20,7 +20,7 @@ from bunker.model.fields import RecordSchema
 from bunker.model.record import Record, schema_of
 from bunker.native.wire import message_schema
 
-MESSAGE_KINDS = ("flow", "http", "dns", "tls", "packet", "chunk", "datagram", "mail")
+MESSAGE_KINDS = ("flow", "http", "dns", "tls", "mail", "ssh", "ntp", "dhcp", "packet", "chunk", "datagram")
 NEEDS = ("heads", "bodies", "hashes")
 
 
@@ -67,8 +67,8 @@ def _message_of(name: str, function: Callable[..., Any]) -> str:
         raise ConfigurationError(
             f"analyzer {name}, argument {parameters[0].name}",
             "its type is no message of bunker.api",
-            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, flow.Flow, stream.Chunk, udp.Datagram "
-            "or packet.Packet",
+            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, mail.Message, ssh.Greeting, ntp.Message, "
+            "dhcp.Message, flow.Flow, stream.Chunk, udp.Datagram or packet.Packet",
         )
     return str(kind)
 
