@@ -148,8 +148,7 @@ def in_characters(picture: Picture, *, columns: int = 84, rows: int = 8) -> list
     """The first curve in characters: the highest value of each column's points, and the words of the axis below."""
     curve = picture.lines[0].values
     top = max(*curve, picture.level[1] if picture.level else 0.0)
-    columns = min(columns, len(curve))
-    cells = [max(curve[cut] for cut in range(*_cut(column, columns, len(curve)))) for column in range(columns)]
+    cells = _highest(picture.at, curve, columns)
     eighths = [0 if top <= 0 else max(round(cell / top * rows * 8), 1 if cell > 0 else 0) for cell in cells]
     full = picture.level is not None
     scale = max(len(amount(top)), len("0 B"))
@@ -171,6 +170,15 @@ def in_characters(picture: Picture, *, columns: int = 84, rows: int = 8) -> list
     return [picture.title, *drawn, " " * (scale + 2) + foot.rstrip(), " " * (scale + 2) + name]
 
 
-def _cut(column: int, columns: int, points: int) -> tuple[int, int]:
-    start = column * points // columns
-    return start, max(start + 1, (column + 1) * points // columns)
+def _highest(at: Sequence[float], curve: Sequence[float], columns: int) -> list[float]:
+    """The highest point within each of `columns` equal stretches of time; where none lies, the one before."""
+    first, length = at[0], at[-1] - at[0]
+    cells: list[float | None] = [None] * columns
+    for moment, value in zip(at, curve, strict=True):
+        column = min(int((moment - first) / length * columns), columns - 1) if length > 0 else 0
+        known = cells[column]
+        cells[column] = value if known is None else max(known, value)
+    found: list[float] = []
+    for cell in cells:
+        found.append(cell if cell is not None else found[-1] if found else 0.0)
+    return found
