@@ -17,6 +17,7 @@ network and without files. What it emits is raw until the policy has cleared it 
 
 from bunker.api import dhcp, dns, flow, http, mail, ntp, packet, ssh, stream, tls, udp
 from bunker.api.declare import analyzer
+from bunker.api.external import external
 from bunker.model.analyzer import Analyzer, Emit
 from bunker.model.fields import Field, FieldType, RecordSchema
 from bunker.model.messages import message_record
@@ -84,6 +85,7 @@ __all__ = [
     "analyzer",
     "dhcp",
     "dns",
+    "external",
     "flow",
     "http",
     "mail",
