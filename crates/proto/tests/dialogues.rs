@@ -20,6 +20,7 @@ use bunker_proto::http::Config;
 use bunker_proto::parser::Wanted;
 use bunker_wire::Direction::{Orig, Resp};
 use bunker_wire::{Address, Direction, Endpoint, Flow, FlowSummary, Outcome, Sink as _};
+use proptest::prelude::*;
 
 /// One turn: who, and what; `Gap`: so many bytes are missing.
 enum Turn {
@@ -539,6 +540,64 @@ fn gaps_cuts_and_bent_bits_anywhere_do_not_panic() {
                 .collect();
             assert_eq!(tcp(&short).panics, 0);
         }
+    }
+}
+
+/// What is done to one turn: bytes changed, removed, doubled, put in.
+fn mutated(turns: &[Turn], changes: &[(usize, usize, u8, u8)]) -> Vec<Turn> {
+    let mut out: Vec<Turn> = turns
+        .iter()
+        .map(|turn| match turn {
+            Turn::Says(direction, bytes) => Turn::Says(*direction, bytes.clone()),
+            Turn::Gap(direction, length) => Turn::Gap(*direction, *length),
+        })
+        .collect();
+    for (turn, at, act, byte) in changes {
+        let index = turn % out.len();
+        match &mut out[index] {
+            Turn::Says(direction, bytes) if !bytes.is_empty() => {
+                let at = at % bytes.len();
+                match act % 8 {
+                    0 | 1 => bytes[at] = *byte,
+                    2 => bytes[at] ^= 1 << (byte % 8),
+                    3 => drop(bytes.drain(at..(at + usize::from(*byte)).min(bytes.len()))),
+                    4 => {
+                        let copy = bytes[at..(at + usize::from(*byte)).min(bytes.len())].to_vec();
+                        bytes.splice(at..at, copy);
+                    }
+                    5 => drop(bytes.splice(at..at, b"\r\n".iter().copied())),
+                    6 => *direction = direction.other(),
+                    _ => {
+                        let rest = bytes.split_off(at);
+                        let (side, length) = (*direction, u64::from(*byte) + 1);
+                        out.insert(index + 1, Turn::Gap(side, length));
+                        out.insert(index + 2, Turn::Says(side, rest));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn mutated_dialogues_give_the_same_rows_however_they_are_cut(
+        number in any::<usize>(),
+        changes in proptest::collection::vec((any::<usize>(), any::<usize>(), any::<u8>(), any::<u8>()), 1..6),
+        piece in 1usize..50,
+    ) {
+        let all = all();
+        let (_, turns) = &all[number % all.len()];
+        let turns = mutated(turns, &changes);
+        let (whole, cut) = (tcp(&turns), played(&turns, piece, 6, ODD_PORTS));
+        prop_assert_eq!(whole.panics + cut.panics, 0);
+        prop_assert_eq!(&whole.service, &cut.service);
+        let kinds = |seen: &Seen| seen.batches.iter().map(|(kind, batch)| (*kind, batch.num_rows())).collect::<Vec<_>>();
+        prop_assert_eq!(kinds(&whole), kinds(&cut));
+        prop_assert!(whole.batches == cut.batches);
+        prop_assert!(whole.held < 1 << 20 && cut.held < 1 << 20);
     }
 }
 

@@ -168,10 +168,10 @@ impl ImapStream {
                 return Step::More;
             }
             let switch = if self.client == Some(direction) {
-                self.from_client(context, &line, ts_ns);
+                self.client_said(context, &line, ts_ns);
                 None
             } else {
-                self.from_server(context, &line, ts_ns)
+                self.server_said(context, &line, ts_ns)
             };
             self.line = line;
             match switch {
@@ -249,7 +249,7 @@ impl ImapStream {
         write(context, &mut self.session, draft, false);
     }
 
-    fn from_client(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) {
+    fn client_said(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) {
         let (is_append, tag) = match self.command.take() {
             // What follows a literal of the same command.
             Some((tag, is_append)) => (is_append, tag),
@@ -298,7 +298,7 @@ impl ImapStream {
     }
 
     /// A line of the server; what begins behind it.
-    fn from_server(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) -> Option<Wants> {
+    fn server_said(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) -> Option<Wants> {
         let announces = literal(line);
         let server = self.client?.other();
         let side = self.side(server);

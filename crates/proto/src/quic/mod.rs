@@ -9,7 +9,6 @@
 mod keys;
 mod packet;
 
-pub use keys::{V1, V2};
 pub use packet::IDENTIFIER_BYTES;
 
 use bunker_wire::Direction;
@@ -227,6 +226,7 @@ impl DatagramParser for QuicDatagrams {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::keys::{V1, V2};
     use super::*;
 
     fn hello(name: &[u8]) -> Vec<u8> {

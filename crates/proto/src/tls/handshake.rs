@@ -117,6 +117,19 @@ impl Handshake {
         }
     }
 
+    /// A client's hello in the form of SSL 2, without its length.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn old_hello(&mut self, direction: Direction, message: &[u8]) -> Result<(), NotTls> {
+        let hello = ClientHello::read_v2(message).ok_or(NotTls)?;
+        self.client_side = Some(direction);
+        self.client.get_or_insert(hello);
+        self.flags |= flags::OLD_HELLO;
+        self.letter(direction, b'C');
+        Ok(())
+    }
+
     /// One handshake message.
     ///
     /// # Errors
@@ -271,9 +284,11 @@ impl Handshake {
             Transport::Quic(version) => ("udp", "quic", 'q', Some(words::quic_version(version))),
         };
         let quic = word(quic);
-        let ja3 = word(client.map(ClientHello::ja3));
+        // Both fingerprints are defined for the present form of a hello alone.
+        let client_now = client.filter(|_| self.flags & flags::OLD_HELLO == 0);
+        let ja3 = word(client_now.map(ClientHello::ja3));
         let ja3s = word(server.map(ServerHello::ja3s));
-        let ja4 = word(client.map(|client| client.ja4(ja4_letter)));
+        let ja4 = word(client_now.map(|client| client.ja4(ja4_letter)));
         let [servers, clients] = &self.chains;
         let first = servers.first.as_deref();
         let facts = first.and_then(|first| first.facts.as_ref());
