@@ -72,6 +72,12 @@ TEXT_CANARIES = (
     "tcp-payload",
     "fragment-payload",
     "padding",
+    "mail-user",
+    "mail-password",
+    "mail-from",
+    "mail-to",
+    "mail-subject",
+    "mail-body",
 )
 BINARY_CANARIES = {"tls-random": 32, "tls-session-id": 16}
 OTHER_CANARIES = (
@@ -113,7 +119,8 @@ class Canaries:
         for name in ("mac-orig", "mac-resp"):
             mac = b"\x02" + self._draw(name, 5)
             self.values[name] = mac
-            yield Canary(name=name, raws=(mac,))
+            eui64 = bytes([mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]])  # as interface identifiers hold it
+            yield Canary(name=name, raws=(mac, eui64), texts=(str(ipaddress.IPv6Address(bytes(8) + eui64))[2:],))
         for name in ("ipv4-orig", "ipv4-resp", "dns-answer-address"):  # raw they are sought with their neighbours too
             drawn = self._draw(name, 4)
             address = bytes([20 + drawn[0] % 100, drawn[1] | 1, drawn[2] | 1, 1 + drawn[3] % 250])
@@ -138,7 +145,10 @@ class Canaries:
             self.values[name] = address
             value = ipaddress.IPv6Address(address)
             yield Canary(
-                name=name, raws=(address, address[8:]), texts=(str(value), value.exploded), numbers=(int(value),)
+                name=name,
+                raws=(address, address[8:]),
+                texts=(str(value), value.exploded, value.reverse_pointer[:63]),
+                numbers=(int(value),),
             )
 
     def _numbers(self) -> Iterator[Canary]:

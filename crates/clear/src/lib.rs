@@ -19,6 +19,7 @@ pub mod gate;
 pub mod keys;
 pub mod pfx;
 pub mod schema;
+pub mod trace;
 pub mod transform;
 
 pub use gate::{ClearedBatch, Gate, Limits, Refusal};

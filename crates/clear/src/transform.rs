@@ -333,7 +333,7 @@ const fn domain_of(input: FieldType) -> &'static str {
 }
 
 /// Up to ten years either way, never less than two days.
-fn shift_of(key: &[u8; 32]) -> i64 {
+pub(crate) fn shift_of(key: &[u8; 32]) -> i64 {
     const DAY: i64 = 86_400_000_000_000;
     let [a, b, c, d, e, f, g, h, sign, ..] = *key;
     let drawn = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
