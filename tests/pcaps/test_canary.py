@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bunker.open.rehearsal import canaries
+
 CANARIES = canary.make_canaries("test")
 OTHERS = canary.make_canaries("another test")
 TOKEN = CANARIES.values["cookie"]
@@ -134,12 +136,23 @@ def test_file_names_and_window_borders_are_searched(tmp_path: Path, monkeypatch:
     (tmp_path / f"log-{TOKEN.decode()}.txt").write_bytes(b"empty")
     hits = canary.search_tree(tmp_path, CANARIES)
     assert {(hit.canary, hit.where) for hit in hits} == {("cookie", "file name")}
-    monkeypatch.setattr(canary, "WINDOW", 1 << 14)
+    monkeypatch.setattr(canaries, "WINDOW", 1 << 14)
     for cut in (1, len(TOKEN) // 2, len(TOKEN) - 1):
         content = bytes((1 << 14) - cut) + TOKEN + bytes(100)
         path = tmp_path / "file"
         path.write_bytes(content)
         assert {hit.offset for hit in canary.search_tree(path, CANARIES) if hit.form == "raw"} == {(1 << 14) - cut}
+
+
+def test_holes_are_skipped_and_what_follows_them_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    with path.open("wb") as file:
+        for place in (0, 3 << 30, 5 << 30):
+            file.seek(place)
+            file.write(bytes(10) + TOKEN)
+        file.truncate(9 << 30)
+    raw = sorted(hit.offset for hit in canary.search_tree(path, CANARIES) if hit.form == "raw")
+    assert raw == [10, (3 << 30) + 10, (5 << 30) + 10]
 
 
 def test_a_hit_prints_nothing_of_the_value() -> None:

@@ -15,6 +15,9 @@ import msgspec
 from bunker.errors import BoxError
 from bunker.model.heartbeat import Tier
 
+FIRST_WORKER_UID = 3
+"""Uids of a box: 0 supervisor, 1 releaser, 2 capturer, then workers, then keepers of external programs."""
+
 
 class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Where a lane's spool is: descriptors of its files, in order, and the size of a slot."""
@@ -22,10 +25,11 @@ class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     run: bytes
     lane: int
     file_fds: list[int]
+    """The capturer's can be written, the worker's cannot."""
     file_bytes: int
     slot_bytes: int
-    first_key: int
-    """Slot of the key store that belongs to the lane's first file; the others follow."""
+    keys_fd: int
+    """The lane's key store; the slot of a file's key has the file's number."""
 
 
 class LaneSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -42,7 +46,6 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
     lanes: list[LaneSettings]
     file_fds: list[int]
-    keys_fd: int
     counters_fd: int
     orders_fd: int
     """A pipe. First byte: begin. Second byte, or its end: stop capturing, finish in order."""
@@ -62,11 +65,24 @@ class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     bundle_fd: int
     records_fd: int
     link_fd: int
-    keys_fd: int
     counters_fd: int
     spool: SpoolSettings
     seed: bytes
     live: bool
+    external_fds: list[int] = msgspec.field(default_factory=list)
+    """Dialogues with the keepers of the bundle's programs, in their order."""
+
+
+class ExternalSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Everything for the keeper of an external program."""
+
+    link_fd: int
+    argv: list[str]
+    executable: str
+    directory: str
+    """Where the program's own files are."""
+    own_session: bool = False
+    """Nothing else ends what it starts; diagnostic mode alone."""
 
 
 class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -92,6 +108,8 @@ class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     capturer: CapturerSettings
     workers: list[WorkerSettings]
     releaser: ReleaserSettings
+    externals: list[ExternalSettings]
+    """One for each lane and program."""
     worker_memory: int
     """Bytes of address space."""
     orders_fd: int

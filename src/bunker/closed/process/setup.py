@@ -11,18 +11,24 @@ Rules of this file:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from bunker.closed.capture.filter import compile_filter, filters_for_files
 from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
-from bunker.closed.process.jail import JailSpec, Process, Role, enter_box
+from bunker.closed.process.interpreter import Interpreter, interpreters
+from bunker.closed.process.jail import UIDS, JailSpec, Process, Role, enter_box
 from bunker.closed.process.link import pair
 from bunker.closed.process.settings import (
+    FIRST_WORKER_UID,
     CapturerSettings,
+    ExternalSettings,
     LaneSettings,
     ReleaserSettings,
     SpoolSettings,
@@ -35,6 +41,7 @@ from bunker.closed.spool.keys import create_store
 from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import Bundle
 from bunker.model.counters import CounterPage
+from bunker.model.external import PROGRAM_ROOT
 from bunker.model.heartbeat import Tier
 
 _STDIN = "-"
@@ -122,25 +129,33 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
 class _Lanes:
     """Descriptors of all lanes, and the settings that name them."""
 
-    def __init__(self, run: bytes, spool: list[LaneFiles], rings: list[RingSetup], fds: Descriptors) -> None:
+    def __init__(
+        self,
+        run: bytes,
+        spool: list[LaneFiles],
+        rings: list[RingSetup],
+        fds: Descriptors,
+        programs: list[Interpreter],
+    ) -> None:
+        self.externals: list[ExternalSettings] = []
         self.capturer: list[LaneSettings] = []
         self.workers: list[WorkerSettings] = []
         self.records: list[int] = []
         self.pages: list[int] = []
-        first_key = 0
         seed = os.urandom(16)
         for number, files in enumerate(spool):
-            for index, fd in enumerate(files.fds):
+            for index, (fd, read_fd) in enumerate(zip(files.fds, files.read_fds, strict=True)):
                 fds.add(f"spool-{number}-{index}", fd)
+                fds.add(f"spool-read-{number}-{index}", read_fd)
+            keys_fd, _ = create_store(len(files.fds))
             settings = SpoolSettings(
                 run=run,
                 lane=number,
                 file_fds=files.fds,
                 file_bytes=files.file_bytes,
                 slot_bytes=files.slot_bytes,
-                first_key=first_key,
+                keys_fd=fds.add(f"keys-{number}", keys_fd),
             )
-            first_key += len(files.fds)
             capturer_link, worker_link = pair()
             reading, writing = os.pipe2(os.O_CLOEXEC)
             page = fds.add(f"counters-worker-{number}", CounterPage.create())
@@ -159,20 +174,58 @@ class _Lanes:
                     bundle_fd=fds.by_name["bundle"],
                     records_fd=fds.add(f"records-in-{number}", writing),
                     link_fd=fds.add(f"link-worker-{number}", worker_link),
-                    keys_fd=fds.by_name["keys"],
                     counters_fd=page,
-                    spool=settings,
+                    spool=msgspec.structs.replace(settings, file_fds=files.read_fds),
                     seed=seed,
                     live=bool(rings),
+                    external_fds=self._programs(programs, number, fds),
                 )
             )
-        self.keys = first_key
+
+    def _programs(self, programs: list[Interpreter], lane: int, fds: Descriptors) -> list[int]:
+        """A dialogue for each program of a lane; the worker's ends."""
+        found: list[int] = []
+        for number, program in enumerate(programs):
+            keeper_end, worker_end = pair()
+            self.externals.append(program.settings(fds.add(f"external-keeper-{lane}-{number}", keeper_end)))
+            found.append(fds.add(f"external-{lane}-{number}", worker_end))
+        return found
+
+
+def _needs_uids(bundle: Bundle) -> None:
+    """Whether there are enough uids for the processes of a run, and at all, if it has external programs.
+
+    Raises:
+        ConfigurationError: there are not.
+    """
+    programs, lanes = len(bundle.programs), bundle.experiment.lanes
+    if not programs:
+        return
+    if os.geteuid() != 0:
+        raise ConfigurationError(
+            "external analyzers",
+            "need a box in which each process has a uid of its own",
+            "Start the run as root, or use --closed-box none for lab traffic",
+        )
+    if FIRST_WORKER_UID + lanes * (1 + programs) > UIDS:
+        raise ConfigurationError(
+            "external analyzers",
+            f"{lanes} lanes with {programs} programs each are more processes than a box has uids ({UIDS})",
+            "Use fewer lanes",
+        )
 
 
 def _bundle_fd(bundle: Bundle) -> int:
-    fd = os.memfd_create("bundle", os.MFD_CLOEXEC)
-    os.write(fd, bundle.content)
-    return fd
+    """The bundle in memory, which nobody can change any more."""
+    fd = os.memfd_create("bundle", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    content = memoryview(bundle.content)
+    while content:
+        content = content[os.write(fd, content) :]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
 
 
 def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run: bytes | None = None) -> Process:
@@ -189,6 +242,8 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         BoxError: the jail is below the floor.
     """
     experiment = bundle.experiment
+    _needs_uids(bundle)
+    programs = interpreters(bundle)
     run = run or os.urandom(16)
     fds = Descriptors()
     with ExitStack() as stack:
@@ -205,10 +260,8 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
             size=experiment.spool_bytes,
             block_bytes=experiment.block_bytes,
         )
-        keys_fd, _ = create_store(sum(len(lane.fds) for lane in spool))
-        fds.add("keys", keys_fd)
         fds.add("bundle", _bundle_fd(bundle))
-        lanes = _Lanes(run, spool, rings, fds)
+        lanes = _Lanes(run, spool, rings, fds, programs)
         orders_out, orders_in = os.pipe2(os.O_CLOEXEC)
         verdict_out, verdict_in = os.pipe2(os.O_CLOEXEC)
         capturer_page = fds.add("counters-capturer", CounterPage.create())
@@ -217,7 +270,6 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
             capturer=CapturerSettings(
                 lanes=lanes.capturer,
                 file_fds=files,
-                keys_fd=keys_fd,
                 counters_fd=capturer_page,
                 orders_fd=fds.add("orders-out", orders_out),
                 block_bytes=experiment.block_bytes,
@@ -244,9 +296,16 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
                 enforcement={},
                 tier=Tier.PROCESS,
             ),
+            externals=lanes.externals,
             worker_memory=experiment.analysis_memory + _WORKER_BASE_BYTES,
             orders_fd=fds.add("orders-in", orders_in),
             verdict_fd=fds.add("verdict-in", verdict_in),
         )
-        spec = JailSpec(role=Role.SUPERVISOR, descriptors=fds.by_name)
+        spec = JailSpec(
+            role=Role.SUPERVISOR,
+            descriptors=fds.by_name,
+            execute=bool(programs),
+            readable=tuple(sorted({path for program in programs for path in program.readable})),
+            files={f"{PROGRAM_ROOT}/{path}": content for path, content in bundle.program_files.items()},
+        )
         return enter_box(spec, "bunker.closed.process.supervisor", encoded(settings))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-import packets
-from canary import Canaries
+from bunker.open.rehearsal import packets
+from bunker.open.rehearsal.canaries import Canaries
 
 
 def _icmp(kind: int, code: int, body: bytes, ends: tuple[bytes, bytes]) -> bytes:
