@@ -6,12 +6,13 @@
 //! 3. `current_uid` names the flow in hand, so that a fault in a sink can be pinned to it.
 pub mod flow;
 pub mod history;
+pub mod measures;
 pub mod overlap;
 pub mod table;
 pub mod tcp;
 
 use crate::bytes::be16;
-use crate::event::{Direction, Endpoint, Flow, FlowSummary, Outcome, Sink};
+use crate::event::{Direction, Endpoint, Flow, Outcome, Sink};
 use crate::flowhash::Seed;
 use crate::fragments::{FragmentCounters, Fragments, Progress};
 use crate::ip::{self, Ip};
@@ -20,9 +21,8 @@ use crate::link::{self, Skip};
 use crate::packet::Packet;
 use crate::tunnel::{self, Inner};
 use flow::{CLASSES, Class, Entry, Key};
-use history::History;
 use overlap::Overlap;
-use table::{NONE, Table};
+use table::Table;
 use tcp::{ACK, SYN};
 
 /// What to do with transport checksums.
@@ -285,9 +285,10 @@ impl Tracker {
             Outcome::Erroneous => &mut self.counters.flows_erroneous,
         };
         *counter = counter.saturating_add(1);
-        self.held = self.held.saturating_add(entry.close(sink));
-        self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(entry.summary.missed_bytes);
-        sink.flow_closed(&entry.flow, &entry.summary, outcome);
+        let (summary, delta) = entry.close(sink);
+        self.held = self.held.saturating_add(delta);
+        self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(summary.missed_bytes);
+        sink.flow_closed(&entry.flow, &summary, outcome);
     }
 
     fn network(
@@ -415,7 +416,7 @@ impl Tracker {
             |entry, direction, tracker_limits, sink| {
                 if bad {
                     entry.history.note(direction, b'C');
-                    entry.summary.bad_checksums = entry.summary.bad_checksums.saturating_add(1);
+                    entry.counts.bad_checksums = entry.counts.bad_checksums.saturating_add(1);
                     return 0;
                 }
                 entry.segment(direction, &segment, packet.ts_ns, tracker_limits, sink)
@@ -459,7 +460,7 @@ impl Tracker {
             |entry, direction, _, sink| {
                 if bad {
                     entry.history.note(direction, b'C');
-                    entry.summary.bad_checksums = entry.summary.bad_checksums.saturating_add(1);
+                    entry.counts.bad_checksums = entry.counts.bad_checksums.saturating_add(1);
                 } else {
                     entry.datagram(direction, payload, wire_len, packet.ts_ns, sink);
                 }
@@ -615,7 +616,7 @@ impl Tracker {
         self.maybe_current = Some(uid);
         self.maybe_last = Some(entry.flow);
         let direction = entry.direction(source);
-        entry.count(direction, ip.total_len, packet.ts_ns.max(entry.flow.first_ts_ns));
+        entry.count(direction, ip.total_len, ip.ttl, packet.ts_ns.max(entry.flow.first_ts_ns));
         let delta = act(entry, direction, &limits, sink);
         let class = entry.class;
         self.held = self.held.saturating_add(delta);
@@ -658,30 +659,13 @@ impl Tracker {
             first_ts_ns: ts_ns,
             maybe_outer,
         };
-        let mut history = History::default();
-        if flip {
-            history.flip();
-        }
         self.maybe_current = Some(uid);
-        let maybe_tcp = (key.protocol == 6).then(|| {
-            let mut tcp = Box::<flow::Tcp>::default();
-            let [from_orig, from_resp] = &mut tcp.halves;
-            from_orig.policy = self.overlap.of(resp.address);
-            from_resp.policy = self.overlap.of(orig.address);
-            tcp
-        });
-        let slot = self.table.insert(Entry {
-            flow,
-            key,
-            class,
-            idle_since_ns: ts_ns,
-            maybe_older: NONE,
-            maybe_newer: NONE,
-            condemned: false,
-            tcp: maybe_tcp,
-            history,
-            summary: FlowSummary { last_ts_ns: ts_ns, vlan, ..FlowSummary::default() },
-        });
+        let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
+        let mut entry = Entry::new(flow, class, vlan, policies);
+        if flip {
+            entry.history.flip();
+        }
+        let slot = self.table.insert(&key, entry);
         sink.flow_opened(&flow);
         slot
     }
