@@ -606,7 +606,7 @@ tables! {
     Mail "mail" MailTable MailRow {
         /// "smtp", "pop3" or "imap".
         proto: Enum,
-        /// 1 for the first row of its flow.
+        /// 1 for the first message of its flow.
         trans_depth: Count,
         /// What the client called itself (SMTP).
         helo: Option<Host>,
