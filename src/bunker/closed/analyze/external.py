@@ -202,6 +202,8 @@ class ExternalRunner(Runner):
                     self._flow = waiting[0][0]
                     blame(failure.cause)
                 self._drop(waiting, guilty)
+            except BoxError:
+                raise
             except Exception as error:  # noqa: BLE001 - a time-out, struck wherever the worker stood
                 self._lost(_Failed(error))
                 given = 0
@@ -244,12 +246,11 @@ class ExternalRunner(Runner):
             given -= 1
             self._flow = waiting[0][0]
             try:
-                records = [self._record(line) for line in answer]
-            except (ValueError, TypeError) as error:
+                for record in [self._record(line) for line in answer]:
+                    self._emit_record(record)
+            except (ValueError, TypeError, OverflowError) as error:
                 blame(error)
                 continue
-            for record in records:
-                self._emit_record(record)
             waiting.popleft()
         if waiting:
             self._flow = waiting[0][0]
