@@ -18,8 +18,10 @@ from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
+from bunker.closed.process.hand import own_hand
 from bunker.closed.process.releaser import refusal_counter
 from bunker.closed.process.setup import open_files
+from bunker.closed.process.worker import PHASES
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle
 from bunker.model import diagnostics
@@ -114,7 +116,11 @@ def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[
     """
     experiment = bundle.experiment
     output = _Inline(bundle, egress_fd)
-    dispatcher = Dispatcher(bundle.load_analyzers(), output, on_error=traceback.print_exception)
+    hand = own_hand()
+    dispatcher = Dispatcher(
+        bundle.load_analyzers(), output, hand=hand, phases=PHASES, on_error=traceback.print_exception
+    )
+    dispatcher.begin_pass(1)
     engine = Engine(
         lane=0,
         want=sorted(dispatcher.kinds | {"flow"}),
