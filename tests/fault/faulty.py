@@ -74,7 +74,6 @@ KINDS = {
     "sys_exit": ("    sys.exit(3)", "exited"),
     "segfault": ("    ctypes.string_at(8)", "crash"),
     "abort": ("    os.abort()", "crash"),
-    "killed": ("    os.kill(os.getpid(), signal.SIGKILL)", "killed"),
     "loop": ("    while True:\n        pass", "time"),
     "loop_that_catches": (
         "    while True:\n        try:\n            while True:\n                pass\n"
