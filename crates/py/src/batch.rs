@@ -127,9 +127,8 @@ impl Batch {
         for (name, word) in [("outcome", Some("erroneous")), ("fault", None)] {
             let index = schema.index_of(name).map_err(|_| PyKeyError::new_err("not a flow table"))?;
             let place = columns.get_mut(index).ok_or_else(|| PyKeyError::new_err("not a flow table"))?;
-            let old = place
-                .as_string_opt::<i32>()
-                .ok_or_else(|| PyTypeError::new_err("outcome and fault are words"))?;
+            let old =
+                place.as_string_opt::<i32>().ok_or_else(|| PyTypeError::new_err("outcome and fault are words"))?;
             let words: StringArray = (0..uids.len())
                 .map(|row| match faults.get(&uids.value(row)) {
                     Some(fault) => word.or(Some(fault.as_str())),

@@ -18,6 +18,7 @@ _COMMANDS = {
     "check": "bunker.cli.check",
     "seal": "bunker.cli.seal",
     "run": "bunker.cli.run",
+    "abort": "bunker.cli.abort",
     "receive": "bunker.cli.receive",
     "verify": "bunker.cli.verify",
     "show": "bunker.cli.show",

@@ -129,7 +129,9 @@ def seal(path: Path) -> Bundle:
         if isinstance(entry, dict) and isinstance(entry.get("file"), str)
     )
     sources = read_sources(experiment.analyzers, folder)
-    schemas = schemas_of(load(sources))
+    analyzers = load(sources)
+    schemas = schemas_of(analyzers)
+    _refuse_more_passes(experiment, analyzers)
     sealed = _Sealed(
         bunker_bundle=FORMAT,
         experiment=text,
@@ -144,6 +146,16 @@ def seal(path: Path) -> Bundle:
         lists={file: _read(folder / file, what="list") for file in files},
     )
     return open_bundle(msgspec.json.encode(sealed, order="sorted"))
+
+
+def _refuse_more_passes(experiment: Experiment, analyzers: tuple[Analyzer, ...]) -> None:
+    for analyzer in analyzers:
+        if analyzer.passes > 1 and experiment.mode != "deferred":
+            raise ConfigurationError(
+                f"analyzer {analyzer.name}",
+                f"reads the trace {analyzer.passes} times, and a continuous run keeps nothing",
+                'Set experiment.mode = "deferred", or passes = 1',
+            )
 
 
 def open_bundle(content: bytes) -> Bundle:

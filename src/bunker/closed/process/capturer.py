@@ -23,7 +23,19 @@ from bunker.closed.capture.block import Block
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.ring import Ring
 from bunker.closed.process import frames
-from bunker.closed.process.link import ALL_BLOCKS, Again, Analysed, Damaged, Ended, Link, Lost, Released, Resume, Sealed
+from bunker.closed.process.link import (
+    ALL_BLOCKS,
+    Again,
+    Analysed,
+    Damaged,
+    Ended,
+    Interface,
+    Link,
+    Lost,
+    Released,
+    Resume,
+    Sealed,
+)
 from bunker.closed.process.settings import CapturerSettings, LaneSettings, settings_of
 from bunker.closed.spool.block import SealedBlock
 from bunker.closed.spool.keys import KeyStore
@@ -63,20 +75,21 @@ class _Gap:
 class Lane:
     """One lane's writer and link, and what is known of its blocks."""
 
-    def __init__(self, settings: LaneSettings, keys: KeyStore, *, deferred: bool, held: bool) -> None:
+    def __init__(self, settings: LaneSettings, *, deferred: bool, held: bool) -> None:
         spool = settings.spool
+        self.keys = KeyStore.attach(spool.keys_fd, writable=True)
         self.writer = SpoolWriter(
             run=spool.run,
             lane=spool.lane,
             fds=spool.file_fds,
             file_bytes=spool.file_bytes,
             slot_bytes=spool.slot_bytes,
-            first_key=spool.first_key,
-            keys=keys,
+            keys=self.keys,
         )
         self.slot_bytes = spool.slot_bytes
         self.link = Link(settings.link_fd)
         self.ring: Ring | None = None
+        self.told_down = False
         self.deferred, self.held = deferred, held
         self.worker_gone = False
         self.sealed_packets = self.sealed_bytes = self.sealed_blocks = 0
@@ -86,8 +99,8 @@ class Lane:
         self.kernel_told, self._kernel_told_ns = 0, time.monotonic_ns()
         self._unread: deque[_Waiting] = deque()
         self._unreleased = 0
-        self._announced: deque[Sealed | Lost | Damaged | Ended] = deque()
-        self._told: deque[tuple[int, Sealed | Lost | Damaged | Ended]] = deque()
+        self._announced: deque[Sealed | Lost | Damaged | Interface | Ended] = deque()
+        self._told: deque[tuple[int, Sealed | Lost | Damaged | Interface | Ended]] = deque()
         """What the worker has been told and may ask for again, each with its block's number (-1: none). Bounded by the
         spool's slots: between two blocks there is at most one gap."""
         self._forgotten = 0
@@ -179,12 +192,12 @@ class Lane:
         else:
             self._announced.append(lost)
 
-    def _say(self, message: Sealed | Lost | Damaged | Ended) -> None:
+    def _say(self, message: Sealed | Lost | Damaged | Interface | Ended) -> None:
         number = SealedBlock.unpack(message.descriptor).number if isinstance(message, Sealed) else -1
         self._told.append((number, message))
         self.link.send(message)
 
-    def say(self, message: Damaged | Ended) -> None:
+    def say(self, message: Damaged | Interface | Ended) -> None:
         """Tell the worker something else."""
         if not self.worker_gone:
             try:
@@ -260,8 +273,7 @@ class Capturer:
     def __init__(self, settings: CapturerSettings) -> None:
         self.settings = settings
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
-        self.keys = KeyStore.attach(settings.keys_fd, writable=True)
-        self.lanes = [Lane(lane, self.keys, deferred=settings.deferred, held=settings.held) for lane in settings.lanes]
+        self.lanes = [Lane(lane, deferred=settings.deferred, held=settings.held) for lane in settings.lanes]
         for number, (lane, given) in enumerate(zip(self.lanes, settings.lanes, strict=True)):
             if given.ring_fd is not None:
                 lane.ring = Ring(given.ring_fd, lane=number, block_bytes=settings.block_bytes, blocks=given.ring_blocks)
@@ -332,6 +344,10 @@ class Capturer:
         """Take one block from a lane's ring; how long may be waited then, in ms."""
         assert lane.ring is not None
         block = lane.ring.next_block(0)
+        if lane.ring.is_down != lane.told_down:
+            lane.told_down = lane.ring.is_down
+            if lane is self.lanes[0]:  # the interface is one, whatever lanes share it
+                lane.say(Interface(up=not lane.ring.is_down))
         if block is None:
             return _POLL_MS
         if not lane.seal(block):
@@ -387,8 +403,8 @@ class Capturer:
         put(Counter.BLOCKS_SEALED, sum(lane.sealed_blocks for lane in lanes))
         put(Counter.GAPS, sum(lane.gaps for lane in lanes))
         put(Counter.CAPTURE_FILES_DAMAGED, self.damaged)
-        put(Counter.KEYS_CREATED, self.keys.created)
-        put(Counter.KEYS_DESTROYED, self.keys.destroyed)
+        put(Counter.KEYS_CREATED, sum(lane.keys.created for lane in lanes))
+        put(Counter.KEYS_DESTROYED, sum(lane.keys.destroyed for lane in lanes))
         put(Counter.LIVE_RAW_BYTES, raw)
         put(Counter.LAG_BYTES, sum(lane.unread_bytes for lane in lanes))
         put(Counter.LAG_NS, max(lane.lag_ns for lane in lanes))

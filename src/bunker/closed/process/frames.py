@@ -45,6 +45,8 @@ class EventKind(IntEnum):
     """Number of the block, its packets, place in REFUSALS."""
     WORKER_RESTARTED = 4
     """Restarts of this lane so far, place in CAUSES, 0."""
+    INTERFACE = 6
+    """1: packets come again, 0: it is down; 0; 0."""
     FLOW_LEFT_OUT = 5
     """Flows, place in CAUSES, 0."""
     CAPTURE_FILE_DAMAGED = 3

@@ -2,10 +2,11 @@
 
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
-2. Capturer to worker: `SEALED` (a block is on disk), `LOST` (a gap), `DAMAGED` (a capture file ended early), `ENDED`
-   (there will be no more), `AGAIN` (what follows was said before). Worker to capturer: `ANALYSED` (all blocks up to
-   this one have been read), `RELEASED` (no block up to this number is needed any more; the keys of files that hold
-   nothing else die), `RESUME` (say everything again that is not released: after a restart, or for another pass).
+2. Capturer to worker: `SEALED` (a block is on disk), `LOST` (a gap), `DAMAGED` (a capture file ended early),
+   `INTERFACE` (it went down, or is back), `ENDED` (there will be no more), `AGAIN` (what follows was said before).
+   Worker to capturer: `ANALYSED` (all blocks up to this one have been read), `RELEASED` (no block up to this number is
+   needed any more; the keys of files that hold nothing else die), `RESUME` (say everything again that is not released:
+   after a restart, or for another pass).
 3. A message that is none of these ends the process that received it: the other side is broken.
 """
 
@@ -28,6 +29,7 @@ _THREE = struct.Struct("<cQQQ")
 _ANALYSED = b"A"
 _AGAIN = b"B"
 _RESUME = b"N"
+_INTERFACE = b"I"
 MESSAGE_BYTES = 512
 ALL_BLOCKS = (1 << 63) - 1
 """Released up to this number: the worker has ended and asks for nothing any more."""
@@ -72,6 +74,13 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """The interface went down, or packets come from it again."""
+
+    up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
     """Capture file `file` could be read up to `offset` only; `reason` is a place in `frames.DAMAGES`."""
 
@@ -89,7 +98,7 @@ class Lost:
     duration_ns: int
 
 
-Message = Sealed | Ended | Released | Damaged | Lost | Analysed | Resume | Again
+Message = Sealed | Ended | Released | Damaged | Lost | Interface | Analysed | Resume | Again
 
 
 def encode(message: Message) -> bytes:  # noqa: PLR0911 - a table
@@ -107,6 +116,8 @@ def encode(message: Message) -> bytes:  # noqa: PLR0911 - a table
             return _NUMBER.pack(_AGAIN, sequence)
         case Resume():
             return _RESUME
+        case Interface(up=up):
+            return _NUMBER.pack(_INTERFACE, up)
         case Damaged(file=file, offset=offset, reason=reason):
             return _THREE.pack(_DAMAGED, file, offset, reason)
         case Lost(packets=packets, size=size, duration_ns=duration_ns):
@@ -126,7 +137,7 @@ def decode(datagram: bytes) -> Message:
         return Ended()
     if datagram == _RESUME:
         return Resume()
-    if tag in (_RELEASED, _ANALYSED, _AGAIN) and len(datagram) == _NUMBER.size:
+    if tag in (_RELEASED, _ANALYSED, _AGAIN, _INTERFACE) and len(datagram) == _NUMBER.size:
         return _numbered(tag, _NUMBER.unpack(datagram)[1])
     if tag == _DAMAGED and len(datagram) == _THREE.size:
         _, file, offset, reason = _THREE.unpack(datagram)
@@ -140,6 +151,8 @@ def decode(datagram: bytes) -> Message:
 def _numbered(tag: bytes, number: int) -> Message:
     if tag == _AGAIN:
         return Again(sequence=number)
+    if tag == _INTERFACE:
+        return Interface(up=number == 1)
     return Released(number=number) if tag == _RELEASED else Analysed(number=number)
 
 

@@ -72,10 +72,17 @@ WORKER_DEAD = b"R"
 """From the supervisor, followed by the lane's number: its worker is dead, what it did not commit never happened."""
 ACK = struct.Struct("<B?Q")
 """To the supervisor: lane, whether its pipe can be used on, the last turn that was committed."""
+# The gate's words (`crates/clear/src/gate.rs`); a broken frame has words of its own, which all count as one.
 _REFUSAL_COUNTERS = {
-    "schema": Counter.GATE_REFUSED_SCHEMA,
-    "value": Counter.GATE_REFUSED_VALUE,
-    "size": Counter.GATE_REFUSED_SIZE,
+    Reason.SCHEMA: Counter.GATE_REFUSED_SCHEMA,
+    Reason.MALFORMED: Counter.GATE_REFUSED_SCHEMA,
+    Reason.TRAILING_BYTES: Counter.GATE_REFUSED_SCHEMA,
+    Reason.UNKNOWN_RECORD: Counter.GATE_REFUSED_SCHEMA,
+    Reason.BAD_VALUE: Counter.GATE_REFUSED_VALUE,
+    Reason.CELL_TOO_LONG: Counter.GATE_REFUSED_VALUE,
+    Reason.TOO_MANY_ROWS: Counter.GATE_REFUSED_SIZE,
+    Reason.TOO_LARGE: Counter.GATE_REFUSED_SIZE,
+    Reason.SIZE: Counter.GATE_REFUSED_SIZE,
 }
 
 
@@ -99,7 +106,7 @@ class Lane:
 
 def refusal_counter(kind: str) -> Counter:
     """Which counter counts this refusal."""
-    return _REFUSAL_COUNTERS.get(kind, Counter.GATE_REFUSED_FRAME)
+    return _REFUSAL_COUNTERS.get(Reason.of(kind), Counter.GATE_REFUSED_FRAME)
 
 
 def _cause(place: int) -> Reason:
@@ -397,6 +404,8 @@ class Releaser:
             case frames.EventKind.WORKER_RESTARTED:
                 reason = _cause(second)
                 self._event(DiagnosticKind.WORKER_RESTARTED, lane=lane.number, count=first, reason=reason)
+            case frames.EventKind.INTERFACE:
+                self._event(DiagnosticKind.INTERFACE_UP if first else DiagnosticKind.INTERFACE_DOWN)
             case frames.EventKind.FLOW_LEFT_OUT:
                 self._event(DiagnosticKind.FLOW_LEFT_OUT, lane=lane.number, count=first, reason=_cause(second))
             case frames.EventKind.CAPTURE_FILE_DAMAGED:

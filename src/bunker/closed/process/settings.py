@@ -22,10 +22,11 @@ class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     run: bytes
     lane: int
     file_fds: list[int]
+    """The capturer's can be written, the worker's cannot."""
     file_bytes: int
     slot_bytes: int
-    first_key: int
-    """Slot of the key store that belongs to the lane's first file; the others follow."""
+    keys_fd: int
+    """The lane's key store; the slot of a file's key has the file's number."""
 
 
 class LaneSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -42,7 +43,6 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
     lanes: list[LaneSettings]
     file_fds: list[int]
-    keys_fd: int
     counters_fd: int
     orders_fd: int
     """A pipe. First byte: begin. Second byte, or its end: stop capturing, finish in order."""
@@ -106,7 +106,6 @@ class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     bundle_fd: int
     records_fd: int
     link_fd: int
-    keys_fd: int
     counters_fd: int
     spool: SpoolSettings
     seed: bytes

@@ -8,7 +8,7 @@ If it is taken over completely: can stop the run.
 Rules of this file:
 1. It is process 1 of the box: when it dies, however it dies, the kernel kills every other process of the box, and
    the keys with them.
-2. First SIGTERM: capture stops, what is captured is analysed. Second, or the run's maximum age: everything is
+2. First SIGTERM: capture stops, what is captured is analysed. Second, SIGQUIT, or the run's maximum age: everything is
    destroyed at once. The keys are overwritten before anything else, then capturer and workers die. It dies itself with
    the command that started the box.
 3. A worker that dies or stands still is replaced (`restarts.py` says how often); its successor goes on behind the last
@@ -45,7 +45,9 @@ _RELEASER_UID, _CAPTURER_UID, _WORKER_UID = 1, 2, 3
 
 
 def _spool(spool: SpoolSettings) -> dict[str, int]:
-    return {f"spool-{spool.lane}-{number}": fd for number, fd in enumerate(spool.file_fds)}
+    """Files and keys of a lane."""
+    files = {f"spool-{spool.lane}-{number}": fd for number, fd in enumerate(spool.file_fds)}
+    return {f"keys-{spool.lane}": spool.keys_fd, **files}
 
 
 class WatchedLane:
@@ -101,7 +103,6 @@ class Supervisor:
                 "bundle": worker.bundle_fd,
                 "records": worker.records_fd,
                 "link": worker.link_fd,
-                "keys": worker.keys_fd,
                 "counters": worker.counters_fd,
                 "hand": worker.hand_fd,
                 "ledger": worker.ledger_fd,
@@ -121,7 +122,6 @@ class Supervisor:
         spec = JailSpec(
             role=Role.CAPTURER,
             descriptors={
-                "keys": capturer.keys_fd,
                 "counters": capturer.counters_fd,
                 "orders": capturer.orders_fd,
                 **links,
@@ -164,7 +164,7 @@ class Supervisor:
         capturer, releaser = settings.capturer, settings.releaser
         theirs = {capturer.counters_fd, capturer.orders_fd, *capturer.file_fds}
         for lane in capturer.lanes:
-            theirs.add(lane.link_fd)
+            theirs |= {lane.link_fd, *lane.spool.file_fds}
             if lane.ring_fd is not None:
                 theirs.add(lane.ring_fd)
         theirs |= {releaser.egress_fd, releaser.counters_fd, releaser.verdict_fd, releaser.acks_fd}
@@ -187,9 +187,14 @@ class Supervisor:
         else:
             self._destroy(Verdict.OPERATOR)
 
+    def on_quit(self, _number: int, _frame: FrameType | None) -> None:
+        """Destroy at once."""
+        self._destroy(Verdict.OPERATOR)
+
     def _destroy(self, verdict: Verdict) -> None:
         """Everything: the keys first."""
-        overwrite(self.settings.capturer.keys_fd)
+        for lane in self.settings.capturer.lanes:
+            overwrite(lane.spool.keys_fd)
         self.verdict = self.verdict or verdict
         self._kill_all_but_releaser()
 
@@ -312,6 +317,7 @@ def main() -> int:
     """Run as process 1 of the box."""
     supervisor = Supervisor(settings_of(SupervisorSettings))
     signal.signal(signal.SIGTERM, supervisor.on_term)
+    signal.signal(signal.SIGQUIT, supervisor.on_quit)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor.start()
     lock_down("supervisor")

@@ -33,6 +33,7 @@ from bunker.closed.process.link import (
     Analysed,
     Damaged,
     Ended,
+    Interface,
     Link,
     Lost,
     Message,
@@ -101,16 +102,16 @@ class Worker:
             else (),
         )
         self.engine = self._new_engine()
-        self.keys = KeyStore.attach(settings.keys_fd, writable=False)
         spool = settings.spool
+        keys = KeyStore.attach(spool.keys_fd, writable=False)
+        os.close(spool.keys_fd)  # whoever takes over this process has no second mapping to ask for
         self.reader = SpoolReader(
             run=spool.run,
             lane=spool.lane,
             fds=spool.file_fds,
             file_bytes=spool.file_bytes,
             slot_bytes=spool.slot_bytes,
-            first_key=spool.first_key,
-            keys=self.keys,
+            keys=keys,
         )
         slots = len(spool.file_fds) * (spool.file_bytes // spool.slot_bytes)
         self.keep_blocks = slots * limits.RESTART_SHARE.default // 100
@@ -250,6 +251,8 @@ class Worker:
                 self._tell(sequence, frames.EventKind.CAPTURE_FILE_DAMAGED, file, offset, reason, behind=behind)
             case Lost(packets=packets, size=size, duration_ns=duration_ns):
                 self._tell(sequence, frames.EventKind.GAP, packets, size, duration_ns, behind=behind)
+            case Interface(up=up):
+                self._tell(sequence, frames.EventKind.INTERFACE, int(up), 0, 0, behind=behind)
             case Ended():
                 return self._end_pass(sequence, behind=behind)
             case Released() | Analysed() | Resume() | Again():
