@@ -294,6 +294,8 @@ tables! {
         orig_mss: Option<Bytes>,
         /// Maximum segment size that the responder announced.
         resp_mss: Option<Bytes>,
+        /// Why it ended erroneous: exception, panic, time, memory, output, crash, exited, killed, external.
+        fault: Option<Enum>,
         /// How it ended: completed, timed_out, ended, evicted, erroneous.
         outcome: Enum,
     }

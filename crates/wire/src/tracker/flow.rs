@@ -89,6 +89,8 @@ pub struct Tcp {
 pub struct Entry {
     /// What sinks see.
     pub flow: Flow,
+    /// The packet that opened it.
+    pub born: crate::tracker::restart::Place,
     /// Its key.
     pub key: Key,
     /// Time-out class.

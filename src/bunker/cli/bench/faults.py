@@ -35,13 +35,15 @@ from bunker.cli.bench.report import Table, show, write
 from bunker.cli.bench.traffic import SHAPES, Trace, default_work, trace
 from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
 from bunker.closed.capture.files import FileReader
+from bunker.closed.process.hand import own_hand
 from bunker.closed.process.setup import open_files
+from bunker.closed.process.worker import PHASES
 from bunker.errors import BoxError
 from bunker.experiment.bundle import read_bundle
 from bunker.model.analyzer import Analyzer
 from bunker.model.fields import RecordSchema
 from bunker.model.record import Record
-from bunker.native.wire import Batch, Engine, RecordBuilder
+from bunker.native.wire import Batch, Engine, Hand, RecordBuilder
 from bunker.open.picture import Bars, draw_bars
 
 _EXPERIMENT = """
@@ -169,8 +171,8 @@ def restarted(lives: Iterable[Life], bugs: Bugs, *, away_ns: int) -> frozenset[i
     return frozenset(lost)
 
 
-def _engine(want: Sequence[str]) -> Engine:
-    return Engine(lane=0, want=list(want), needs=[], seed=bytes(16), verify_checksums=True)
+def _engine(want: Sequence[str], hand: Hand | None = None) -> Engine:
+    return Engine(lane=0, want=list(want), needs=[], seed=bytes(16), verify_checksums=True, hand=hand)
 
 
 def _read(traced: Trace, engine: Engine, take: Callable[[], None]) -> None:
@@ -309,9 +311,10 @@ class _Bare:
 
 def cpu_of(traced: Trace, analyzers: tuple[Analyzer, ...], *, isolated: bool) -> float:
     """CPU seconds of engine and analyzers over a trace, in this process, without box and spool."""
-    engine = _engine(sorted({analyzer.message for analyzer in analyzers} | {"flow"}))
+    hand = own_hand()
+    engine = _engine(sorted({analyzer.message for analyzer in analyzers} | {"flow"}), hand if isolated else None)
     if isolated:
-        dispatcher = Dispatcher(analyzers, _Nowhere())
+        dispatcher = Dispatcher(analyzers, _Nowhere(), hand=hand, phases=PHASES)
 
         def take() -> None:
             dispatcher.turn(engine)
