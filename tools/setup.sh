@@ -14,6 +14,9 @@ packages=(
 # Wanted by some tests and benchmarks, not by Bunker itself: when one cannot be had, its test says so.
 peers=(
     tshark                   # peer: analysis
+    libtrace-tools           # peer: traceanon
+    tcpreplay                # peer: tcprewrite
+    pktanon                  # peer: PktAnon
     libcap2-bin              # capsh, in tests of the jail
 )
 

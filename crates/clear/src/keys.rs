@@ -22,6 +22,11 @@ impl Keys {
         keys
     }
 
+    /// A second holder of the same root, for another stage of the same run; each forgets its own.
+    pub(crate) fn shared(&self) -> Self {
+        Self { root: self.root.clone() }
+    }
+
     /// The key for a purpose ("tag", "pfx", "time") in a domain, for an epoch.
     #[must_use]
     pub fn derive(&self, purpose: &str, domain: &str, epoch: &str) -> Zeroizing<[u8; 32]> {

@@ -23,6 +23,7 @@ pub mod keys;
 pub mod permute;
 pub mod pfx;
 pub mod schema;
+pub mod trace;
 pub mod transform;
 
 pub use address_map::{AddressMap, Method, Role, Sites};

@@ -696,6 +696,12 @@ tables! {
         wirelen: Bytes,
         /// Link type.
         linktype: Code,
+        /// Tag control information of a VLAN tag that the kernel took out of the bytes.
+        vlan_tci: Option<Code>,
+        /// Its protocol identifier.
+        vlan_tpid: Option<Code>,
+        /// The checksum was left to the sender's card and is not there yet.
+        checksum_unready: Flag,
         /// The packet from its link layer on.
         payload: Content,
     }

@@ -51,7 +51,11 @@ class _Inline:
 
     def __init__(self, bundle: Bundle, egress_fd: int) -> None:
         policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
-        self.gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
+        self.gate = Gate(
+            policy.compiled(),
+            {name: schema.described() for name, schema in bundle.schemas.items()},
+            policy.packets(),
+        )
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
