@@ -378,6 +378,8 @@ tables! {
         resp_gap_max: Option<Duration>,
         /// Standard deviation of these times.
         resp_gap_sd: Option<Duration>,
+        /// Why it ended erroneous: exception, panic, time, memory, output, crash, exited, killed, external.
+        fault: Option<Enum>,
         /// How it ended: completed, timed_out, ended, evicted, erroneous.
         outcome: Enum,
     }
