@@ -75,6 +75,16 @@ RESTARTS_UNEXPLAINED = Limit(
     default=3, unit="restarts", reason="in a row without progress and without a flow to blame: it will not get better"
 )
 LEFT_OUT = Limit(default=4096, unit="flows", reason="and packets of a lane in quarantine; RESTARTS ends a run before")
+ENUM_WORDS = Limit(default=256, unit="words", reason="a vocabulary; the most that one byte could say")
+ENUM_WORD_BYTES = Limit(default=64, unit="bytes", reason="one word of it; the longest of Zeek's has 21")
+WAITING_BYTES = Limit(
+    default=128 << 20,
+    unit="bytes",
+    reason="records that wait, sealed, for a threshold; half of the egress queue, which takes them when they are freed",
+)
+THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
+LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
+POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")
 STAGING_BUFFERS = Limit(
     default=8,
     unit="blocks",

@@ -24,6 +24,7 @@ from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.analyze.runner import Runner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
+from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.process.external import PlainKeepers
@@ -56,6 +57,7 @@ class _Inline:
             {name: schema.described() for name, schema in bundle.schemas.items()},
             policy.packets(),
         )
+        provide_noise(self.gate, policy)
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
@@ -95,7 +97,7 @@ class _Inline:
         """Clear and write a batch."""
         self.counters[Counter.RECORDS_EMITTED] += batch.num_rows
         try:
-            cleared = self.gate.clear(schema.name, batch.ipc())
+            batches = self.gate.clear(schema.name, batch.ipc())
         except GateRefusal as refusal:
             self.counters[refusal_counter(refusal.kind)] += 1
             event = diagnostics.event(
@@ -103,7 +105,11 @@ class _Inline:
             )
             self.write(self.envelopes.diagnostics([event]))
             return
-        if cleared is not None:
+        self.release(batches)
+
+    def release(self, batches: list[ClearedBatch]) -> None:
+        """Write what has been cleared."""
+        for cleared in batches:
             self.counters[Counter.RECORDS_RELEASED] += cleared.num_rows
             self.write(self.envelopes.records(cleared))
 
@@ -202,6 +208,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
     dispatcher.finish()
     count()
     counters[Counter.CAPTURE_FILES_DAMAGED] = len(reader.damages)
+    output.release(output.gate.finish())
     output.gate.forget()
     output.write(output.envelopes.end(output.pulse(), reason=EndReason.DONE))
     return reader.damages
