@@ -82,6 +82,18 @@ RECEIVER_RUNS = Limit(
     default=1024, unit="runs", reason="runs one receiver keeps; each holds 32 bytes for an envelope that may come again"
 )
 
+# The sealed image (docs/image.md).
+RUN_DISK_HEAD_BYTES = Limit(default=65_536, unit="bytes", reason="an address, a digest and sizes of at most 16 files")
+RUN_DISK_BUNDLE_BYTES = Limit(
+    default=64 << 20, unit="bytes", reason="sources and lists of one experiment, read into memory before the start"
+)
+MACHINE_CONNECT_S = Limit(
+    default=60, unit="seconds", reason="how long a machine that has started looks for its open box before it powers off"
+)
+MACHINE_SPARE_BYTES = Limit(
+    default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
+)
+
 
 def table() -> dict[str, Limit]:
     """All limits by name, for `docs/limits.md` and the test against the Rust twin."""

@@ -22,6 +22,7 @@ _COMMANDS = {
     "verify": "bunker.cli.verify",
     "show": "bunker.cli.show",
     "dissect": "bunker.cli.dissect",
+    "image": "bunker.cli.image",
     "bench": "bunker.cli.bench",
 }
 

@@ -42,6 +42,8 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
     lanes: list[LaneSettings]
     file_fds: list[int]
+    file_bytes: list[int] | None
+    """How much of each file is read; None: all of it. A disk is longer than the file that stands on it."""
     keys_fd: int
     counters_fd: int
     orders_fd: int
@@ -84,6 +86,7 @@ class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     """A pipe on which the supervisor says how the run ended."""
     enforcement: dict[str, str]
     tier: Tier
+    image: str | None
 
 
 class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -117,7 +117,7 @@ class Supervisor:
         # The releaser's own is told by what its launch has in common with its siblings': the floor is the same for all.
         several = {name: child.enforcement for name, child in self.children.items()}
         several["supervisor"] = surroundings().enforcement
-        told = msgspec.structs.replace(releaser, enforcement=Enforcement.weakest(several))
+        told = msgspec.structs.replace(releaser, enforcement={**releaser.enforcement, **Enforcement.weakest(several)})
         self.children["releaser"] = spawn(spec, "bunker.closed.process.releaser", encoded(told))
 
     def _close_others(self) -> None:
