@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
@@ -171,6 +172,10 @@ class Stream:
 
     envelopes: tuple[bytes, ...] = field(repr=False)
     fingerprint: str
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """Hypothesis shows this class by its length: a failure must be readable."""
+        printer.text(f"Stream({len(self)} envelopes)")
 
     @property
     def whole(self) -> bytes:

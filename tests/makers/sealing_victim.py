@@ -83,7 +83,6 @@ def revive(lane: Lane) -> None:
         fds=lane.files.fds,
         file_bytes=lane.files.file_bytes,
         slot_bytes=lane.files.slot_bytes,
-        first_key=0,
         keys=lane.keys,
     )
 

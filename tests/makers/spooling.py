@@ -26,7 +26,6 @@ class Lane:
     number: int
     files: LaneFiles
     keys: KeyStore
-    first_key: int
     writer: SpoolWriter
     doors: list[int] = field(default_factory=list)
 
@@ -35,10 +34,9 @@ class Lane:
         return SpoolReader(
             run=run,
             lane=self.number,
-            fds=self.files.fds if fds is None else fds,
+            fds=self.files.read_fds if fds is None else fds,
             file_bytes=self.files.file_bytes,
             slot_bytes=self.files.slot_bytes,
-            first_key=self.first_key,
             keys=self.keys if keys is None else keys,
         )
 
@@ -109,20 +107,19 @@ def doors_of(files: LaneFiles) -> list[int]:
 def spool(directory: Path, *, lanes: int = 1, slots: int = 2, slot_bytes: int = 2 * PAGE) -> Iterator[list[Lane]]:
     """Lanes of FILES files with `slots` slots each; all is closed afterwards."""
     claimed = claim(directory, lanes=lanes, size=lanes * FILES * slots * slot_bytes, block_bytes=slot_bytes - TAG_BYTES)
-    store, _ = create_store(lanes * FILES)
-    keys = KeyStore.attach(store, writable=True)
-    made = []
+    stores, made = [], []
     for number, files in enumerate(claimed):
+        stores.append(create_store(FILES)[0])
+        keys = KeyStore.attach(stores[-1], writable=True)
         writer = SpoolWriter(
             run=RUN,
             lane=number,
             fds=files.fds,
             file_bytes=files.file_bytes,
             slot_bytes=files.slot_bytes,
-            first_key=number * FILES,
             keys=keys,
         )
-        lane = Lane(number=number, files=files, keys=keys, first_key=number * FILES, writer=writer)
+        lane = Lane(number=number, files=files, keys=keys, writer=writer)
         lane.doors = doors_of(files)
         made.append(lane)
     try:
@@ -130,6 +127,7 @@ def spool(directory: Path, *, lanes: int = 1, slots: int = 2, slot_bytes: int = 
     finally:
         for lane in made:
             lane.writer.close()
-            for fd in (*lane.doors, *lane.files.fds):
+            for fd in (*lane.doors, *lane.files.fds, *lane.files.read_fds):
                 os.close(fd)
-        os.close(store)
+        for store in stores:
+            os.close(store)

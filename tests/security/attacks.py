@@ -520,7 +520,7 @@ def _reaching() -> Iterator[tuple[str, Attempt]]:
     yield "inotify_init", Attempt(act=lambda: _opened("inotify_init"))
     yield "signalfd", Attempt(act=lambda: _opened("signalfd", -1, ctypes.addressof(_size), 8))
     yield "timerfd_create", Attempt(act=lambda: _opened("timerfd_create", 1, 0x80000))
-    yield "io_setup", Attempt(act=lambda: _answer("io_setup", 1, ctypes.addressof(ctypes.c_ulong(0))))
+    yield "io_setup", Attempt(act=lambda: _answer("io_setup", 1, ctypes.addressof(_context)))
     yield "personality", Attempt(act=lambda: _answer("personality", 0xFFFF_FFFF))
     yield (
         "sched_setscheduler",
@@ -543,6 +543,7 @@ def _reaching() -> Iterator[tuple[str, Attempt]]:
     yield "memory_to_code", Attempt(act=_becomes_executable, launching=launching)
 
 
+_context = ctypes.c_ulong(0)
 _information = ctypes.create_string_buffer(struct.pack("<iii", 0, 0, -1).ljust(128, b"\0"), 128)
 
 
@@ -653,7 +654,8 @@ def given() -> None:
     spool = os.open("/tmp/spool", os.O_CREAT | os.O_RDWR, 0o600)
     os.unlink("/tmp/spool")
     os.truncate(spool, 1 << 20)
-    socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0].detach()
+    for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
+        end.detach()
     for _ in range(2):
         os.pipe()
 

@@ -190,6 +190,8 @@ const PREPARATION: &[Call] = &[
     (libc::SYS_mmap, Always),
     (libc::SYS_mprotect, Always),
     (libc::SYS_seccomp, Always),
+    // Keys are mapped for reading, and stay so.
+    (libc::SYS_mseal, Always),
     // PR_SET_NO_NEW_PRIVS, which is set already; asked again with every filter.
     (libc::SYS_prctl, OneOf(0, &[38])),
     // Python duplicates a descriptor when it maps it. A duplicate's number is not among the writable ones, and from `lock_down` on,

@@ -17,6 +17,7 @@ pub const SECOND: u64 = 1_000_000_000;
 
 /// Cases of a property: `PROPTEST_CASES` asks for more. What fails is printed, not kept in a file.
 pub fn cases(number: u32) -> proptest::prelude::ProptestConfig {
+    #[allow(clippy::disallowed_methods, reason = "how many cases a test tries is told by its environment")]
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
     proptest::prelude::ProptestConfig {
         cases: asked.unwrap_or(number),

@@ -44,7 +44,6 @@ class CaptureBench:
             fds=files.fds,
             file_bytes=files.file_bytes,
             slot_bytes=files.slot_bytes,
-            first_key=0,
             keys=KeyStore.attach(store, writable=True),
         )
         ring = open_ring(

@@ -61,16 +61,16 @@ class _Gap:
 class Lane:
     """One lane's writer and link, and what is known of its blocks."""
 
-    def __init__(self, settings: LaneSettings, keys: KeyStore, *, deferred: bool) -> None:
+    def __init__(self, settings: LaneSettings, *, deferred: bool) -> None:
         spool = settings.spool
+        self.keys = KeyStore.attach(spool.keys_fd, writable=True)
         self.writer = SpoolWriter(
             run=spool.run,
             lane=spool.lane,
             fds=spool.file_fds,
             file_bytes=spool.file_bytes,
             slot_bytes=spool.slot_bytes,
-            first_key=spool.first_key,
-            keys=keys,
+            keys=self.keys,
         )
         self.slot_bytes = spool.slot_bytes
         self.link = Link(settings.link_fd)
@@ -214,8 +214,7 @@ class Capturer:
     def __init__(self, settings: CapturerSettings) -> None:
         self.settings = settings
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
-        self.keys = KeyStore.attach(settings.keys_fd, writable=True)
-        self.lanes = [Lane(lane, self.keys, deferred=settings.deferred) for lane in settings.lanes]
+        self.lanes = [Lane(lane, deferred=settings.deferred) for lane in settings.lanes]
         for number, (lane, given) in enumerate(zip(self.lanes, settings.lanes, strict=True)):
             if given.ring_fd is not None:
                 lane.ring = Ring(given.ring_fd, lane=number, block_bytes=settings.block_bytes, blocks=given.ring_blocks)
@@ -342,8 +341,8 @@ class Capturer:
         put(Counter.BLOCKS_SEALED, sum(lane.sealed_blocks for lane in lanes))
         put(Counter.GAPS, sum(lane.gaps for lane in lanes))
         put(Counter.CAPTURE_FILES_DAMAGED, self.damaged)
-        put(Counter.KEYS_CREATED, self.keys.created)
-        put(Counter.KEYS_DESTROYED, self.keys.destroyed)
+        put(Counter.KEYS_CREATED, sum(lane.keys.created for lane in lanes))
+        put(Counter.KEYS_DESTROYED, sum(lane.keys.destroyed for lane in lanes))
         put(Counter.LIVE_RAW_BYTES, raw)
         put(Counter.LAG_BYTES, raw)
         put(Counter.LAG_NS, max(lane.lag_ns for lane in lanes))

@@ -59,10 +59,17 @@ _ENDS = {
     Verdict.DURATION: EndReason.DURATION,
     Verdict.INTERRUPTED: EndReason.INTERRUPTED,
 }
+# The gate's words (`crates/clear/src/gate.rs`); a broken frame has words of its own, which all count as one.
 _REFUSAL_COUNTERS = {
-    "schema": Counter.GATE_REFUSED_SCHEMA,
-    "value": Counter.GATE_REFUSED_VALUE,
-    "size": Counter.GATE_REFUSED_SIZE,
+    Reason.SCHEMA: Counter.GATE_REFUSED_SCHEMA,
+    Reason.MALFORMED: Counter.GATE_REFUSED_SCHEMA,
+    Reason.TRAILING_BYTES: Counter.GATE_REFUSED_SCHEMA,
+    Reason.UNKNOWN_RECORD: Counter.GATE_REFUSED_SCHEMA,
+    Reason.BAD_VALUE: Counter.GATE_REFUSED_VALUE,
+    Reason.CELL_TOO_LONG: Counter.GATE_REFUSED_VALUE,
+    Reason.TOO_MANY_ROWS: Counter.GATE_REFUSED_SIZE,
+    Reason.TOO_LARGE: Counter.GATE_REFUSED_SIZE,
+    Reason.SIZE: Counter.GATE_REFUSED_SIZE,
 }
 
 
@@ -79,7 +86,7 @@ class Lane:
 
 def refusal_counter(kind: str) -> Counter:
     """Which counter counts this refusal."""
-    return _REFUSAL_COUNTERS.get(kind, Counter.GATE_REFUSED_FRAME)
+    return _REFUSAL_COUNTERS.get(Reason.of(kind), Counter.GATE_REFUSED_FRAME)
 
 
 def settled(counters: dict[Counter, int]) -> dict[Counter, int]:

@@ -22,10 +22,11 @@ class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     run: bytes
     lane: int
     file_fds: list[int]
+    """The capturer's can be written, the worker's cannot."""
     file_bytes: int
     slot_bytes: int
-    first_key: int
-    """Slot of the key store that belongs to the lane's first file; the others follow."""
+    keys_fd: int
+    """The lane's key store; the slot of a file's key has the file's number."""
 
 
 class LaneSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -44,7 +45,6 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     file_fds: list[int]
     file_bytes: list[int] | None
     """How much of each file is read; None: all of it. A disk is longer than the file that stands on it."""
-    keys_fd: int
     counters_fd: int
     orders_fd: int
     """A pipe. First byte: begin. Second byte, or its end: stop capturing, finish in order."""
@@ -64,7 +64,6 @@ class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     bundle_fd: int
     records_fd: int
     link_fd: int
-    keys_fd: int
     counters_fd: int
     spool: SpoolSettings
     seed: bytes

@@ -11,12 +11,15 @@ Rules of this file:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from bunker.closed.capture.filter import compile_filter, filters_for_files
 from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
@@ -130,20 +133,20 @@ class _Lanes:
         self.workers: list[WorkerSettings] = []
         self.records: list[int] = []
         self.pages: list[int] = []
-        first_key = 0
         seed = os.urandom(16)
         for number, files in enumerate(spool):
-            for index, fd in enumerate(files.fds):
+            for index, (fd, read_fd) in enumerate(zip(files.fds, files.read_fds, strict=True)):
                 fds.add(f"spool-{number}-{index}", fd)
+                fds.add(f"spool-read-{number}-{index}", read_fd)
+            keys_fd, _ = create_store(len(files.fds))
             settings = SpoolSettings(
                 run=run,
                 lane=number,
                 file_fds=files.fds,
                 file_bytes=files.file_bytes,
                 slot_bytes=files.slot_bytes,
-                first_key=first_key,
+                keys_fd=fds.add(f"keys-{number}", keys_fd),
             )
-            first_key += len(files.fds)
             capturer_link, worker_link = pair()
             reading, writing = os.pipe2(os.O_CLOEXEC)
             page = fds.add(f"counters-worker-{number}", CounterPage.create())
@@ -162,20 +165,25 @@ class _Lanes:
                     bundle_fd=fds.by_name["bundle"],
                     records_fd=fds.add(f"records-in-{number}", writing),
                     link_fd=fds.add(f"link-worker-{number}", worker_link),
-                    keys_fd=fds.by_name["keys"],
                     counters_fd=page,
-                    spool=settings,
+                    spool=msgspec.structs.replace(settings, file_fds=files.read_fds),
                     seed=seed,
                     live=bool(rings),
                 )
             )
-        self.keys = first_key
 
 
 def _bundle_fd(bundle: Bundle) -> int:
-    fd = os.memfd_create("bundle", os.MFD_CLOEXEC)
-    os.write(fd, bundle.content)
-    return fd
+    """The bundle in memory, which nobody can change any more."""
+    fd = os.memfd_create("bundle", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    content = memoryview(bundle.content)
+    while content:
+        content = content[os.write(fd, content) :]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
 
 
 def start_box(
@@ -222,8 +230,6 @@ def start_box(
             size=experiment.spool_bytes,
             block_bytes=experiment.block_bytes,
         )
-        keys_fd, _ = create_store(sum(len(lane.fds) for lane in spool))
-        fds.add("keys", keys_fd)
         fds.add("bundle", _bundle_fd(bundle))
         lanes = _Lanes(run, spool, rings, fds)
         orders_out, orders_in = os.pipe2(os.O_CLOEXEC)
@@ -235,7 +241,6 @@ def start_box(
                 lanes=lanes.capturer,
                 file_fds=files,
                 file_bytes=list(source.lengths) or None,
-                keys_fd=keys_fd,
                 counters_fd=capturer_page,
                 orders_fd=fds.add("orders-out", orders_out),
                 block_bytes=experiment.block_bytes,

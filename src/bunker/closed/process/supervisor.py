@@ -36,7 +36,9 @@ _RELEASER_UID, _CAPTURER_UID, _WORKER_UID = 1, 2, 3
 
 
 def _spool(spool: SpoolSettings) -> dict[str, int]:
-    return {f"spool-{spool.lane}-{number}": fd for number, fd in enumerate(spool.file_fds)}
+    """Files and keys of a lane."""
+    files = {f"spool-{spool.lane}-{number}": fd for number, fd in enumerate(spool.file_fds)}
+    return {f"keys-{spool.lane}": spool.keys_fd, **files}
 
 
 class Supervisor:
@@ -67,7 +69,6 @@ class Supervisor:
                 "bundle": worker.bundle_fd,
                 "records": worker.records_fd,
                 "link": worker.link_fd,
-                "keys": worker.keys_fd,
                 "counters": worker.counters_fd,
                 **_spool(worker.spool),
             },
@@ -85,7 +86,6 @@ class Supervisor:
         spec = JailSpec(
             role=Role.CAPTURER,
             descriptors={
-                "keys": capturer.keys_fd,
                 "counters": capturer.counters_fd,
                 "orders": capturer.orders_fd,
                 **links,
@@ -126,13 +126,14 @@ class Supervisor:
         settings = self.settings
         own = {settings.orders_fd, settings.verdict_fd}
         capturer, releaser = settings.capturer, settings.releaser
-        theirs = {capturer.keys_fd, capturer.counters_fd, capturer.orders_fd, *capturer.file_fds}
+        theirs = {capturer.counters_fd, capturer.orders_fd, *capturer.file_fds}
         for lane in capturer.lanes:
-            theirs |= {lane.link_fd, *lane.spool.file_fds}
+            theirs |= {lane.link_fd, *_spool(lane.spool).values()}
             if lane.ring_fd is not None:
                 theirs.add(lane.ring_fd)
         for worker in settings.workers:
-            theirs |= {worker.bundle_fd, worker.records_fd, worker.link_fd, worker.keys_fd, worker.counters_fd}
+            theirs |= {worker.bundle_fd, worker.records_fd, worker.link_fd, worker.counters_fd}
+            theirs |= {*_spool(worker.spool).values()}
         theirs |= {releaser.bundle_fd, releaser.egress_fd, releaser.counters_fd, releaser.verdict_fd}
         theirs |= {*releaser.records_fds, *releaser.all_counters_fds}
         for fd in theirs - own:

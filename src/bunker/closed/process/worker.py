@@ -136,16 +136,16 @@ class Worker:
             seed=settings.seed,
             verify_checksums=experiment.verify_checksums,
         )
-        self.keys = KeyStore.attach(settings.keys_fd, writable=False)
         spool = settings.spool
+        keys = KeyStore.attach(spool.keys_fd, writable=False)
+        os.close(spool.keys_fd)  # whoever takes over this process has no second mapping to ask for
         self.reader = SpoolReader(
             run=spool.run,
             lane=spool.lane,
             fds=spool.file_fds,
             file_bytes=spool.file_bytes,
             slot_bytes=spool.slot_bytes,
-            first_key=spool.first_key,
-            keys=self.keys,
+            keys=keys,
         )
         self.link = Link(settings.link_fd)
         self.buffer = bytearray(spool.slot_bytes)

@@ -26,9 +26,11 @@ class LaneFiles:
 
     Invariants:
         len(fds) >= 4; every file has file_bytes, a multiple of slot_bytes.
+        read_fds are the same files in the same order, opened for reading alone: a worker gets these.
     """
 
     fds: list[int]
+    read_fds: list[int]
     file_bytes: int
     slot_bytes: int
     direct: bool
@@ -55,12 +57,14 @@ def claim(directory: Path, *, lanes: int, size: int, block_bytes: int) -> list[L
             f"{size} bytes hold fewer than {_FILES_MIN} blocks a lane",
             f"Use at least {_FILES_MIN * lanes * slot} bytes",
         )
-    claimed = [LaneFiles(fds=[], file_bytes=file_bytes, slot_bytes=slot, direct=True) for _ in range(lanes)]
+    claimed = [
+        LaneFiles(fds=[], read_fds=[], file_bytes=file_bytes, slot_bytes=slot, direct=True) for _ in range(lanes)
+    ]
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return [_lane(directory, files, lane) for lane in claimed]
     except OSError as error:
-        for fd in (fd for lane in claimed for fd in lane.fds):
+        for fd in (fd for lane in claimed for fd in (*lane.fds, *lane.read_fds)):
             os.close(fd)  # gives the space back
         raise ConfigurationError(
             f"spool.directory {directory}",
@@ -73,27 +77,31 @@ def _lane(directory: Path, files: int, lane: LaneFiles) -> LaneFiles:
     """Put `files` files into `lane`; those that were made before a failure are in it, too."""
     direct = True
     for _ in range(files):
-        fd, this_direct = _nameless(directory)
-        lane.fds.append(fd)
+        fd, this_direct = _nameless(directory, lane)
         os.posix_fallocate(fd, 0, lane.file_bytes)
         direct = direct and this_direct
     return replace(lane, direct=direct)
 
 
-def _nameless(directory: Path) -> tuple[int, bool]:
-    """A new file without a name, and whether it is O_DIRECT.
+def _nameless(directory: Path, lane: LaneFiles) -> tuple[int, bool]:
+    """A new file without a name, put into `lane`: its descriptor, and whether it is O_DIRECT.
 
     Its name, for the moment it has one, is random: a name that somebody could foresee could already be there.
     """
     path = directory / f"{os.urandom(16).hex()}.spool"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    direct = os.O_DIRECT
     try:
         try:
-            return os.open(path, flags | os.O_DIRECT, 0o600), True
+            fd = os.open(path, flags | direct, 0o600)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             path.unlink(missing_ok=True)  # made before the flag was refused
-            return os.open(path, flags, 0o600), False
+            direct = 0
+            fd = os.open(path, flags, 0o600)
+        lane.fds.append(fd)
+        lane.read_fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC | direct))
+        return fd, bool(direct)
     finally:
         path.unlink(missing_ok=True)

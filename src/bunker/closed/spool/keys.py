@@ -3,9 +3,10 @@
 Rules of this file:
 1. A key is never a `bytes` object: a copy would survive its deletion. It is drawn by the kernel straight into the
    store.
-2. The store is one mapping of `memfd_secret` (out of the kernel's own map, too); where the kernel has none, a
+2. A lane's store is one mapping of `memfd_secret` (out of the kernel's own map, too); where the kernel has none, a
    locked, undumpable memfd, and `kind` says so.
 3. The descriptor is made at set-up and not mapped there. Its memory dies with the last process that has it.
+4. A reader's mapping cannot be made writable: it is sealed (mseal, Linux 6.10), and no descriptor for another stays.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import errno
 import fcntl
 import mmap
 import os
-from contextlib import suppress
+import weakref
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -24,6 +25,8 @@ from bunker.errors import BoxError
 
 KEY_BYTES = 32
 _SYS_MEMFD_SECRET = 447
+_SYS_MSEAL = 462
+_MAP_FAILED = ctypes.c_void_p(-1).value
 _O_CLOEXEC = 0x80000
 _MADV_DONTDUMP = 16
 
@@ -31,6 +34,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.getrandom.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint]
 _libc.getrandom.restype = ctypes.c_ssize_t
 _libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.mmap.restype = ctypes.c_void_p
 
 
 def swap_is_active() -> bool:
@@ -75,18 +82,21 @@ def _is_secret(fd: int) -> bool:
 
 
 class KeyStore:
-    """The keys of all lanes, mapped.
+    """The keys of a lane, mapped: by the capturer writable, by the lane's worker for reading.
+
+    The mapping is the C library's own: Python's would keep a duplicate of the descriptor, and with it a second way in.
 
     Invariants:
         A slot is either zero or a live key.
         created - destroyed is the number of live keys that this mapping has drawn.
-        Only the capturer maps it writable.
+        The memory stays mapped as long as this object lives.
     """
 
-    def __init__(self, mapping: mmap.mmap, *, writable: bool) -> None:
-        self._mapping = mapping
-        self._view = memoryview(mapping)
-        self._writable = writable
+    def __init__(self, address: int, length: int, *, writable: bool) -> None:
+        self._address = address
+        view = memoryview((ctypes.c_char * length).from_address(address)).cast("B")
+        self._view = view if writable else view.toreadonly()
+        weakref.finalize(self, _libc.munmap, address, length)
         self.created = 0
         self.destroyed = 0
 
@@ -97,20 +107,19 @@ class KeyStore:
         Raises:
             BoxError: it cannot be mapped or locked.
         """
+        length = os.fstat(fd).st_size
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-        try:
-            mapping = mmap.mmap(fd, os.fstat(fd).st_size, flags=mmap.MAP_SHARED, prot=protection)
-        except OSError as error:
-            raise BoxError(
-                "key store", f"cannot be mapped ({error.strerror})", "Raise the limit of locked memory"
-            ) from None
-        with suppress(OSError):
-            mapping.madvise(_MADV_DONTDUMP)  # memfd_secret has it built in and refuses
-        store = cls(mapping, writable=writable)
-        if writable:
-            address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-            if _libc.mlock(address, len(mapping)) != 0 and not _is_secret(fd):
-                raise BoxError("key store", "cannot be locked into memory", "Raise the limit of locked memory")
+        address = _libc.mmap(None, length, protection, mmap.MAP_SHARED, fd, 0)
+        if address == _MAP_FAILED:
+            cause = os.strerror(ctypes.get_errno())
+            raise BoxError("key store", f"cannot be mapped ({cause})", "Raise the limit of locked memory")
+        _libc.madvise(address, length, _MADV_DONTDUMP)  # memfd_secret has it built in and refuses
+        store = cls(address, length, writable=writable)
+        if not writable:
+            # An older kernel does not know it: there a hijacked worker can overwrite the keys of its own lane.
+            _libc.syscall(_SYS_MSEAL, ctypes.c_void_p(address), ctypes.c_size_t(length), 0)
+        elif _libc.mlock(address, length) != 0 and not _is_secret(fd):
+            raise BoxError("key store", "cannot be locked into memory", "Raise the limit of locked memory")
         return store
 
     @property
@@ -130,7 +139,7 @@ class KeyStore:
             BoxError: the kernel gave no randomness.
         """
         self._slot(slot)
-        place = ctypes.c_char.from_buffer(self._mapping, slot * KEY_BYTES)
+        place = ctypes.c_char.from_buffer(self._view, slot * KEY_BYTES)
         if _libc.getrandom(ctypes.addressof(place), KEY_BYTES, 0) != KEY_BYTES:
             raise BoxError("key store", "the kernel gave no randomness", "This machine cannot run a box")
         self.created += 1

@@ -27,11 +27,11 @@ class SpoolReader:
     """A lane's end of the spool where blocks come out."""
 
     def __init__(
-        self, *, run: bytes, lane: int, fds: list[int], file_bytes: int, slot_bytes: int, first_key: int, keys: KeyStore
+        self, *, run: bytes, lane: int, fds: list[int], file_bytes: int, slot_bytes: int, keys: KeyStore
     ) -> None:
         self._run, self._lane, self._fds = run, lane, fds
         self._slot_bytes, self._slots = slot_bytes, file_bytes // slot_bytes
-        self._first_key, self._keys = first_key, keys
+        self._keys = keys
         self._buffer = mmap.mmap(-1, slot_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._last = -1
         self._cipher: tuple[int, int, AESGCM] | None = None
@@ -60,8 +60,7 @@ class SpoolReader:
             or block.length > len(into)
         ):
             raise TrafficError("no_such_place", layer=_LAYER)
-        key = self._first_key + block.file
-        if self._keys.is_erased(key):
+        if self._keys.is_erased(block.file):
             raise TrafficError("erased", layer=_LAYER)
         offset = block.slot * self._slot_bytes
         view = memoryview(self._buffer)
@@ -76,7 +75,7 @@ class SpoolReader:
         except OSError:
             raise TrafficError("unreadable", layer=_LAYER, offset=offset) from None
         try:
-            self._cipher_of(block, key).decrypt_into(
+            self._cipher_of(block).decrypt_into(
                 block.nonce(), view[:end], block.associated_data(self._run), memoryview(into)[: block.length]
             )
         except InvalidTag:
@@ -86,11 +85,11 @@ class SpoolReader:
         self._last = block.number
         return block.length
 
-    def _cipher_of(self, block: SealedBlock, key: int) -> AESGCM:
+    def _cipher_of(self, block: SealedBlock) -> AESGCM:
         cached = self._cipher
         if cached is not None and cached[:2] == (block.file, block.lap):
             return cached[2]
-        cipher = self._keys.cipher(key)
+        cipher = self._keys.cipher(block.file)
         self._cipher = (block.file, block.lap, cipher)
         return cipher
 

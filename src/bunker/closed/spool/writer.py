@@ -81,11 +81,11 @@ class SpoolWriter:
     """
 
     def __init__(
-        self, *, run: bytes, lane: int, fds: list[int], file_bytes: int, slot_bytes: int, first_key: int, keys: KeyStore
+        self, *, run: bytes, lane: int, fds: list[int], file_bytes: int, slot_bytes: int, keys: KeyStore
     ) -> None:
         self._run, self._lane, self._fds = run, lane, fds
         self._slot_bytes, self._slots = slot_bytes, file_bytes // slot_bytes
-        self._first_key, self._keys = first_key, keys
+        self._keys = keys
         self._free = deque(_File(number=number) for number in range(len(fds)))
         self._busy: deque[_File] = deque()
         self._current: _File | None = None
@@ -190,9 +190,8 @@ class SpoolWriter:
         current = self._free.popleft()
         current.lap += 1
         current.used = 0
-        slot = self._first_key + current.number
-        self._keys.create(slot)
-        current.cipher = self._keys.cipher(slot)
+        self._keys.create(current.number)
+        current.cipher = self._keys.cipher(current.number)
         self._current = current
         return current
 
@@ -248,7 +247,7 @@ class SpoolWriter:
 
     def _erase(self, file: _File) -> None:
         file.cipher = None
-        self._keys.erase(self._first_key + file.number)
+        self._keys.erase(file.number)
         self._free.append(file)
 
     def close(self) -> None:

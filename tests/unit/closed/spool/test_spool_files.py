@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -23,7 +25,7 @@ def descriptors() -> set[str]:
 
 def close(lanes: list[LaneFiles]) -> None:
     for lane in lanes:
-        for fd in lane.fds:
+        for fd in (*lane.fds, *lane.read_fds):
             os.close(fd)
 
 
@@ -50,6 +52,18 @@ def test_files_have_no_name_and_are_private(tmp_path: Path) -> None:
     for fd in claimed[0].fds:
         assert os.fstat(fd).st_nlink == 0 and stat.S_IMODE(os.fstat(fd).st_mode) == 0o600
         assert not os.get_inheritable(fd)
+    close(claimed)
+
+
+def test_twins_for_reading_are_the_same_files_and_cannot_be_written(tmp_path: Path) -> None:
+    claimed = claim(tmp_path, lanes=2, size=8 * SLOT, block_bytes=BLOCK)
+    for lane in claimed:
+        assert len(lane.fds) == len(lane.read_fds)
+        for fd, twin in zip(lane.fds, lane.read_fds, strict=True):
+            assert os.fstat(fd).st_ino == os.fstat(twin).st_ino
+            assert fcntl.fcntl(twin, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+            with pytest.raises(PermissionError):
+                mmap.mmap(twin, mmap.PAGESIZE, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     close(claimed)
 
 

@@ -24,7 +24,7 @@ def store() -> Iterator[int]:
 
 
 def address_of(keys: KeyStore) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(keys._mapping))
+    return keys._address
 
 
 @pytest.mark.parametrize("keys", [0, 1, mmap.PAGESIZE // KEY_BYTES, mmap.PAGESIZE // KEY_BYTES + 1])
@@ -69,6 +69,16 @@ def test_other_side_sees_keys_come_and_go_and_cannot_write(store: int) -> None:
     assert not keys.is_erased(2)
     keys.erase(2)
     assert other.is_erased(2) and keys.destroyed == 1
+
+
+def test_a_readers_mapping_cannot_be_made_writable(store: int) -> None:
+    """Where the kernel has mseal; an older one leaves it to the worker's good behaviour, as the threat model says."""
+    keys = KeyStore.attach(store, writable=False)
+    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+    mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    refused = mprotect(keys._address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE) != 0
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    assert refused is (release >= (6, 10))
 
 
 @pytest.mark.parametrize("slot", [-1, mmap.PAGESIZE // KEY_BYTES, 1 << 40])

@@ -152,10 +152,9 @@ def test_block_under_another_lanes_files_and_keys_is_refused(lanes: list[Lane]) 
     mixed = SpoolReader(
         run=RUN,
         lane=1,
-        fds=lanes[0].files.fds,
+        fds=lanes[0].files.read_fds,
         file_bytes=lanes[0].files.file_bytes,
         slot_bytes=lanes[0].files.slot_bytes,
-        first_key=lanes[0].first_key,
         keys=lanes[0].keys,
     )
     assert kind(mixed, dataclasses.replace(here, lane=1)) == "not_authentic"
@@ -181,7 +180,7 @@ def test_cut_file_is_refused(lane: Lane) -> None:
 def test_file_that_cannot_be_read_is_refused(lane: Lane) -> None:
     block = lane.seal(SECRET)
     deaf = os.open(f"/proc/self/fd/{lane.files.fds[0]}", os.O_WRONLY)
-    assert kind(lane.reader(fds=[deaf, *lane.files.fds[1:]]), block) == "unreadable"
+    assert kind(lane.reader(fds=[deaf, *lane.files.read_fds[1:]]), block) == "unreadable"
     os.close(deaf)
 
 

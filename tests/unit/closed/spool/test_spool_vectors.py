@@ -84,9 +84,7 @@ def lay(vector: dict[str, Any], files: list[int], keys: KeyStore) -> None:
 
 
 def reader(lane: int, files: list[int], keys: KeyStore) -> SpoolReader:
-    return SpoolReader(
-        run=spool_vectors.RUN, lane=lane, fds=files, file_bytes=2 * SLOT, slot_bytes=SLOT, first_key=0, keys=keys
-    )
+    return SpoolReader(run=spool_vectors.RUN, lane=lane, fds=files, file_bytes=2 * SLOT, slot_bytes=SLOT, keys=keys)
 
 
 @pytest.mark.parametrize("name", SEALED)
@@ -129,9 +127,7 @@ def test_program_writes_the_vector(name: str, files: list[int]) -> None:
     keys = Fixed.attach(fd, writable=True)
     assert isinstance(keys, Fixed) and KEY_BYTES == 32
     keys.drawn = bytes.fromhex(vector["key"])
-    writer = SpoolWriter(
-        run=spool_vectors.RUN, lane=0, fds=files, file_bytes=2 * SLOT, slot_bytes=SLOT, first_key=0, keys=keys
-    )
+    writer = SpoolWriter(run=spool_vectors.RUN, lane=0, fds=files, file_bytes=2 * SLOT, slot_bytes=SLOT, keys=keys)
     block = block_of(vector)
     sealed = writer.try_seal(
         Plain(
