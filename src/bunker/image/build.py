@@ -76,7 +76,8 @@ def build_image(
         new = work / "image"
         new.mkdir()
         told("root file system")
-        root = build_root(folder, new / ROOT, work, epoch=EPOCH)
+        folders = (folder / "root",) + ((folder / "diagnostic",) if kind is Kind.DIAGNOSTIC else ())
+        root = build_root(folders, new / ROOT, work, epoch=EPOCH)
         if kind is Kind.QUICK:
             manifest = _quick(folder, root, new, work / "tree", told)
         else:

@@ -25,13 +25,13 @@ from bunker.model.heartbeat import canonical
 NAME: Final = "manifest.json"
 FORMAT: Final = 1
 
-Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file of the image directory."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9.-]{0,63}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9.-]{0,63}\Z")]
     sha256: Hex64
     size: int
 
@@ -108,7 +108,7 @@ def read(path: Path) -> Manifest:
         raise ConfigurationError(f"{place}", f"cannot be read ({error.strerror})", "Run bunker image build") from None
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise VerificationError(f"{place}: no manifest ({error})") from None
     if manifest.identity.format != FORMAT or manifest.identity.digest != manifest.digest:
         raise VerificationError(f"{place}: its digest is not that of what it says")

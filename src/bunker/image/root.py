@@ -38,9 +38,9 @@ _UUID = "62756e6b-6572-4000-8000-726f6f740000"
 
 class _Packages(msgspec.Struct, forbid_unknown_fields=True):
     packages: dict[str, list[str]]
-    leave_out: dict[str, list[str]]
-    python: dict[str, list[str]]
-    folders: dict[str, list[str]]
+    leave_out: dict[str, list[str]] = {}
+    python: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,32 +54,34 @@ class Root:
     """Name and version of each Python distribution in it."""
 
 
-def build_root(folder: Path, target: Path, work: Path, *, epoch: int) -> Root:
-    """Make the root of `folder` (the project's `image/`) into the file `target`.
+def build_root(folders: tuple[Path, ...], target: Path, work: Path, *, epoch: int) -> Root:
+    """Make a root file system into the file `target`.
 
     Args:
+        folders: Descriptions, each a `packages.toml` and a `tree/`; a later one adds to an earlier one.
         work: An empty directory for the tree.
         epoch: The one time of all files, seconds.
     Raises:
         ConfigurationError: the description is wrong, a program or package is missing. BoxError: a step failed.
     """
-    described = _read(folder / "root" / "packages.toml")
     tree = work / "tree"
     tree.mkdir()
-    for name in described.folders["names"]:
-        (tree / name).mkdir()
     for link, place in _MERGED.items():
         (tree / place).mkdir(parents=True, exist_ok=True)
         (tree / link).symlink_to(place)
-    packages = fetch(described.packages)
-    for name, patterns in described.packages.items():
-        _place(packages[name], patterns, described.leave_out["patterns"], tree)
-    python = _place_python(described.python, tree)
-    for file in sorted((folder / "root" / "tree").rglob("*")):
-        if file.is_file():
-            path = tree / file.relative_to(folder / "root" / "tree")
-            shutil.copyfile(file, path)
-            path.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
+    packages: dict[str, Package] = {}
+    python: dict[str, str] = {}
+    for folder in folders:
+        described = _read(folder / "packages.toml")
+        for name in described.folders.get("names", ()):
+            (tree / name).mkdir()
+        fetched = fetch(described.packages)
+        for name, patterns in described.packages.items():
+            _place(fetched[name], patterns, described.leave_out.get("patterns", []), tree)
+        packages |= fetched
+        if described.python:
+            python |= _place_python(described.python, tree)
+        _place_tree(folder / "tree", tree)
     check_libraries(tree)
     compile_python(tree)
     return Root(
@@ -88,6 +90,15 @@ def build_root(folder: Path, target: Path, work: Path, *, epoch: int) -> Root:
         packages=tuple(packages[name] for name in sorted(packages)),
         python=python,
     )
+
+
+def _place_tree(source: Path, tree: Path) -> None:
+    for file in sorted(source.rglob("*")):
+        if file.is_file():
+            path = tree / file.relative_to(source)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, path)
+            path.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
 
 
 def _read(path: Path) -> _Packages:

@@ -24,10 +24,10 @@ from bunker.errors import BoxError
 
 MAGIC: Final = b"bunker run disk\n"
 _HEAD: Final = struct.Struct("<16sII")
-_V4 = r"^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$"
+_V4 = r"^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}\Z"
 
 Address4 = Annotated[str, msgspec.Meta(pattern=_V4)]
-Mac = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+Mac = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")]
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +44,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to run and where to send what it releases."""
 
-    bundle: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    bundle: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     way: Way
     captures: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=16)]
     """Bytes of each capture file, whose disk is as long as the next multiple of 512; none: capture live."""
@@ -67,7 +67,7 @@ def unpack(content: bytes) -> tuple[Orders, bytes]:
     head_bytes, bundle_bytes = lengths(content)
     try:
         orders = msgspec.json.decode(content[_HEAD.size : _HEAD.size + head_bytes], type=Orders)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BoxError("run disk", f"its head cannot be read ({error})", "Make it by bunker run") from None
     bundle = content[_HEAD.size + head_bytes :][:bundle_bytes]
     if len(bundle) != bundle_bytes or hashlib.sha256(bundle).hexdigest() != orders.bundle:
