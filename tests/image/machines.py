@@ -165,7 +165,9 @@ def started(
         reading = connected(listener, machine)
 
         def receive() -> None:
-            running.verdict = receive_stream(reading, running.out, on_heartbeat=running.beats.append)
+            running.verdict = receive_stream(
+                reading, running.out, on_heartbeat=lambda beat, _start: running.beats.append(beat)
+            )
 
         receiver = threading.Thread(target=receive)
         receiver.start()

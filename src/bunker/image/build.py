@@ -26,8 +26,12 @@ from bunker.image.root import Root, build_root
 
 EPOCH: Final = 1_767_225_600
 """The one time of everything in an image: 2026-01-01, so that images of different days are the same."""
+_CONSOLES: Final = ("tty0", "ttyS0")
 ROOT, KERNEL, INITRAMFS, CONFIG = "root.img", "vmlinuz", "initramfs.cpio.gz", "kernel.config"
-_ROOT_DEVICE = {Variant.VM: "/dev/vda", Variant.METAL: "PARTLABEL=bunker-root"}
+DISK_KERNEL = "vmlinuz-disk"
+_ROOT_DISK: Final = "/dev/vda"
+"""A virtual machine gets the root as its first disk."""
+_ROOT_PARTITION: Final = {Kind.SEALED: "PARTLABEL=bunker-root", Kind.DIAGNOSTIC: "PARTLABEL=bunker-diagnostic"}
 
 
 def image_folder(given: Path | None) -> Path:
@@ -94,9 +98,17 @@ def build_image(
 def _own(folder: Path, root: Root, new: Path, *, kind: Kind, variant: Variant, told: Callable[[str], None]) -> Manifest:
     kernel = kernels.own_kernel(folder, variant, kind)
     identity = _identity(root, kind, variant, kernel.source, kernel.inputs)
-    line = kernels.command_line(root.verity, image=identity.digest, device=_ROOT_DEVICE[variant])
+    consoles = _CONSOLES if kind is Kind.DIAGNOSTIC else ()
+
+    def line_for(device: str) -> str:
+        return kernels.command_line(root.verity, image=identity.digest, device=device, consoles=consoles)
+
     told(f"kernel {kernel.source} (once for each configuration: 20 CPU minutes)")
-    config = kernels.build(kernel, line, new / KERNEL, jobs=kernels.jobs())
+    line = line_for(_ROOT_PARTITION[kind])
+    config = kernels.build(kernel, line, new / DISK_KERNEL, jobs=kernels.jobs())
+    if variant is not Variant.METAL:
+        line = line_for(_ROOT_DISK)
+        config = kernels.build(kernel, line, new / KERNEL, jobs=kernels.jobs())
     (new / CONFIG).write_text(config)
     parts = [*_parts(root), *(Part(name=p.name, version=p.version, sha256=p.sha256) for p in kernel.packages)]
     return _manifest(identity, line, new, parts)

@@ -46,6 +46,8 @@ class Variant(StrEnum):
     """The machines an image is for."""
 
     VM = "vm"
+    CONFIDENTIAL = "confidential"
+    """A virtual machine whose memory the host cannot read."""
     METAL = "metal"
 
 
@@ -71,9 +73,9 @@ class Kernel:
 
 def fragments(folder: Path, variant: Variant, kind: Kind) -> list[Path]:
     """The fragments of a kernel, in order."""
-    names = ["00-base", "10-vm" if variant is Variant.VM else "30-metal"]
+    names = ["00-base", "30-metal" if variant is Variant.METAL else "10-vm"]
     names.append("20-diagnostic" if kind is Kind.DIAGNOSTIC else "20-restricted")
-    if variant is Variant.VM and kind is Kind.SEALED:
+    if variant is Variant.CONFIDENTIAL:
         names.append("40-confidential")
     return [folder / "kernel" / f"{name}.config" for name in names]
 
@@ -169,14 +171,14 @@ def tree_of(kernel: Kernel) -> Path:
     return kept("kernel-tree", kernel.inputs, unpack)
 
 
-def command_line(verity: Verity, *, image: str, device: str, console: str | None = None) -> str:
+def command_line(verity: Verity, *, image: str, device: str, consoles: tuple[str, ...] = ()) -> str:
     """The built-in command line of a sealed kernel: the root it trusts, the image it is, and what it switches on."""
     table = f"root,,,ro,0 {verity.sectors} verity {verity.table(device)}"
     words = [
         f'dm-mod.create=\\"{table}\\"',
         "root=/dev/dm-0 rootfstype=squashfs ro rootwait init=/sbin/init",
         "panic=-1 secretmem.enable=1 mitigations=auto",
-        *([] if console is None else [f"console={console}"]),
+        *(f"console={console}" for console in consoles),
         f"BUNKER_IMAGE={image} BUNKER_KERNEL=own",
     ]
     return " ".join(words)

@@ -96,10 +96,9 @@ def prepare(
         captures=tuple(_size(path) for path in files),
     )
     (work / "run.disk").write_bytes(pack(orders, bundle.content))
-    size = bundle.experiment.spool_bytes
     spool = work / "spool.disk"
     with spool.open("wb") as disk:
-        os.truncate(disk.fileno(), (size + size // 40 + _SPOOL_OVERHEAD) // 4096 * 4096)
+        os.truncate(disk.fileno(), spool_disk_bytes(bundle))
     spool.chmod(0o600)
     quick = image.manifest.identity.kind is Kind.QUICK
     return Line(
@@ -121,6 +120,12 @@ def prepare(
         monitor=wishes.monitor,
         extra=wishes.extra,
     )
+
+
+def spool_disk_bytes(bundle: Bundle) -> int:
+    """Size of the disk that an experiment's spool needs."""
+    size = bundle.experiment.spool_bytes
+    return (size + size // 40 + _SPOOL_OVERHEAD) // 4096 * 4096
 
 
 def _size(path: Path) -> int:

@@ -71,7 +71,7 @@ def run(
         ConfigurationError: it is not installed. BoxError: it failed; the message ends with its last line.
     """
     program, *arguments = map(str, command)
-    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "TZ": "UTC"}
     environment |= {"HOME": os.environ.get("HOME", "/"), **(more or {})}
     done = subprocess.run(
         [find(program), *arguments],

@@ -121,7 +121,7 @@ def _place(package: Package, patterns: list[str], leave_out: list[str], tree: Pa
             path.symlink_to(member.target)
         else:
             path.write_bytes(member.content or b"")
-            path.chmod(member.mode)
+            path.chmod(0o644 if path.suffix == ".py" else member.mode)  # a module is not a program
     if not taken:
         raise ConfigurationError(f"package {package.name}", "no file of it fits its patterns", "Correct packages.toml")
 

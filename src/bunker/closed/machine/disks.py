@@ -1,4 +1,4 @@
-"""Which disk is which: by the serial number that whoever started the machine gave them.
+"""Which disk is which: by the serial number (a virtual machine's) or the partition label (an appliance's) it has.
 
 Rules of this file:
 1. A name decides nothing about trust: the root is checked by its hash tree, the run disk by its digest, the spool is
@@ -26,13 +26,17 @@ class Disks:
     captures: tuple[Path, ...]
 
 
-def by_serial(block: Path = _BLOCK) -> dict[str, Path]:
-    """Device node of each disk that has a serial number."""
-    return {
-        serial.read_text().strip(): Path("/dev") / path.name
-        for path in sorted(block.iterdir())
-        if (serial := path / "serial").exists()
-    }
+def by_name(block: Path = _BLOCK) -> dict[str, Path]:
+    """Device node of each disk that has a serial number, and of each partition that has a label."""
+    found: dict[str, Path] = {}
+    for path in sorted(block.iterdir()):
+        if (path / "serial").exists():
+            found[(path / "serial").read_text().strip()] = Path("/dev") / path.name
+        for line in (path / "uevent").read_text().splitlines():
+            key, _, label = line.partition("=")
+            if key == "PARTNAME":
+                found[label] = Path("/dev") / path.name
+    return found
 
 
 def find_disks(block: Path = _BLOCK) -> Disks:
@@ -41,7 +45,7 @@ def find_disks(block: Path = _BLOCK) -> Disks:
     Raises:
         BoxError: the run disk or the spool is missing.
     """
-    found = by_serial(block)
+    found = by_name(block)
     for name in (RUN, SPOOL):
         if name not in found:
             raise BoxError(f"disk {name}", "it is not there", "Start the machine by bunker run")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bunker.errors import BoxError
+from bunker.model.heartbeat import Tier
 
 _SYSCTL = Path("/proc/sys")
 
@@ -74,6 +75,15 @@ def apply(*, sysctl: Path = _SYSCTL, root: Path = Path("/")) -> dict[str, str]:
     lockdown = root / "sys/kernel/security/lockdown"
     locked = lockdown.exists() and "[confidentiality]" in lockdown.read_text()
     return found | {"lockdown_confidentiality": "enforced" if locked else "missing: not seen"}
+
+
+def tier(cpuinfo: Path = Path("/proc/cpuinfo")) -> Tier:
+    """VM if the processor says that a hypervisor runs it, else APPLIANCE.
+
+    A hypervisor that lies is not found out by this; the machine's TPM is what tells (docs/image.md).
+    """
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
+    return Tier.VM if "hypervisor" in flags.split() else Tier.APPLIANCE
 
 
 def _set(path: Path, value: str) -> None:

@@ -34,7 +34,6 @@ from bunker.closed.process.jail import Process
 from bunker.closed.process.setup import Source, start_box
 from bunker.errors import BoxError, BunkerError, ConfigurationError
 from bunker.experiment.bundle import Bundle, open_bundle
-from bunker.model.heartbeat import Tier
 from bunker.policy.load import policy_of
 
 SPOOL = Path("/spool")
@@ -136,7 +135,7 @@ class Machine:
             egress_fd=self.egress_fd,
             base=SPOOL,
             spool_directory=SPOOL / "spool",
-            tier=Tier.VM,
+            tier=hardening.tier(),
             image=self.image,
             walls=self.walls,
         )

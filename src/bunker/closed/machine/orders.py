@@ -20,7 +20,7 @@ from typing import Annotated, Final
 import msgspec
 
 from bunker import limits
-from bunker.errors import BoxError
+from bunker.errors import BoxError, ConfigurationError
 
 MAGIC: Final = b"bunker run disk\n"
 _HEAD: Final = struct.Struct("<16sII")
@@ -48,6 +48,25 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     way: Way
     captures: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=16)]
     """Bytes of each capture file, whose disk is as long as the next multiple of 512; none: capture live."""
+
+
+def checked_orders(
+    bundle: str, *, mac: str, address: str, prefix: str, gateway: str | None, target: str, port: str
+) -> Orders:
+    """Live orders from an operator's words.
+
+    Raises:
+        ConfigurationError: one of them is not what it should be.
+    """
+    way = {"mac": mac.lower(), "address": address, "gateway": gateway, "target": target}
+    try:
+        return msgspec.convert(
+            {"bundle": bundle, "way": {**way, "prefix": int(prefix), "port": int(port)}, "captures": []}, type=Orders
+        )
+    except (ValueError, msgspec.ValidationError) as error:
+        raise ConfigurationError(
+            "the way out", f"is not usable ({error})", "Give IPv4 addresses: --address 10.0.0.2/24 --to 10.0.0.1:9000"
+        ) from None
 
 
 def pack(orders: Orders, bundle: bytes) -> bytes:

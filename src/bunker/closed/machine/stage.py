@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bunker.closed.machine import mapper, system
-from bunker.closed.machine.disks import ROOT, by_serial
+from bunker.closed.machine.disks import ROOT, by_name
 from bunker.errors import BoxError
 
 PLAN = Path("/stage.json")
@@ -48,13 +48,13 @@ def _open_root(plan: dict[str, object]) -> None:
     for name in str(plan["modules"]).split():
         system.load_module(Path("/modules") / name)
     until = time.monotonic() + _WAIT_S
-    while ROOT not in by_serial():
+    while ROOT not in by_name():
         if time.monotonic() > until:
             raise BoxError("root disk", "it is not there", "Start the machine by bunker run")
         time.sleep(0.05)
     verity = mapper.Verity(
         root_hash=str(plan["root_hash"]), salt=str(plan["salt"]), data_blocks=int(str(plan["data_blocks"]))
     )
-    node = mapper.open_verity("root", str(by_serial()[ROOT]), verity)
+    node = mapper.open_verity("root", str(by_name()[ROOT]), verity)
     system.mount(node, NEW_ROOT, "squashfs", system.MS_RDONLY | system.MS_NODEV)
     system.mount("/dev", f"{NEW_ROOT}/dev", "", system.MS_MOVE)
