@@ -202,6 +202,7 @@ class Dispatcher:
 
     Args:
         on_error: Sees the exceptions themselves; diagnostic mode alone may pass one, because they carry traffic.
+        external: Makes the runner of an analyzer that is a program.
     Invariants:
         After `turn` nothing of the turn's messages is held here.
         A flow in `condemned` has no record in any batch written after it got there.
@@ -213,8 +214,12 @@ class Dispatcher:
         output: Output,
         *,
         on_error: Callable[[BaseException], None] | None = None,
+        external: Callable[[Analyzer], Runner] | None = None,
     ) -> None:
-        self.runners = [Runner(analyzer, on_error) for analyzer in analyzers]
+        self.runners = [
+            Runner(analyzer, on_error) if analyzer.program is None or external is None else external(analyzer)
+            for analyzer in analyzers
+        ]
         self._output = output
         self.faults = 0
         self.calling = False

@@ -58,6 +58,7 @@ class Machine:
         """The kernel's own file systems: other processes' entries hidden, /sys read-only, two volatile directories."""
         system.mount("proc", "/proc", "proc", system.SEALED_FLAGS, "hidepid=invisible")
         system.mount("sys", "/sys", "sysfs", system.SEALED_FLAGS | system.MS_RDONLY)
+        system.mount("security", "/sys/kernel/security", "securityfs", system.SEALED_FLAGS | system.MS_RDONLY)
         system.mount("run", "/run", "tmpfs", system.SEALED_FLAGS, "mode=0755,size=16m")
         system.mount("tmp", "/tmp", "tmpfs", system.SEALED_FLAGS, "mode=0700,size=16m")  # noqa: S108 - made here, ours alone
 

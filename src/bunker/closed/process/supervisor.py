@@ -25,14 +25,21 @@ from types import FrameType
 import msgspec
 
 from bunker.closed.process import capturer as capturer_role
+from bunker.closed.process.external import Keepers
 from bunker.closed.process.jail import Enforcement, JailSpec, Process, Role, spawn, surroundings
 from bunker.closed.process.releaser import Verdict
-from bunker.closed.process.settings import SpoolSettings, SupervisorSettings, encoded, settings_of
+from bunker.closed.process.settings import (
+    FIRST_WORKER_UID,
+    SpoolSettings,
+    SupervisorSettings,
+    encoded,
+    settings_of,
+)
 from bunker.native.jail import lock_down
 
 EXIT_FAILED = 1
 EXIT_DAMAGED = capturer_role.EXIT_DAMAGED
-_RELEASER_UID, _CAPTURER_UID, _WORKER_UID = 1, 2, 3
+_RELEASER_UID, _CAPTURER_UID, _WORKER_UID = 1, 2, FIRST_WORKER_UID
 
 
 def _spool(spool: SpoolSettings) -> dict[str, int]:
@@ -48,12 +55,18 @@ class Supervisor:
         self.settings = settings
         self.terms = 0
         self.children: dict[str, Process] = {}
+        self.keepers = Keepers(
+            settings.externals,
+            memory_bytes=settings.worker_memory,
+            first_uid=_WORKER_UID + len(settings.workers),
+        )
         self.failed = self.damaged = self.destroyed = False
 
     def start(self) -> None:
         """Start the workers, the capturer (which waits for its order), and the releaser, which tells what holds for
         all; then capture.
         """
+        self.keepers.start()
         for worker in self.settings.workers:
             self._start_worker(worker.spool.lane)
         self._start_capturer()
@@ -70,6 +83,7 @@ class Supervisor:
                 "records": worker.records_fd,
                 "link": worker.link_fd,
                 "counters": worker.counters_fd,
+                **{f"external-{number}": fd for number, fd in enumerate(worker.external_fds)},
                 **_spool(worker.spool),
             },
             unread=("records",),
@@ -116,6 +130,7 @@ class Supervisor:
         )
         # The releaser's own is told by what its launch has in common with its siblings': the floor is the same for all.
         several = {name: child.enforcement for name, child in self.children.items()}
+        several |= self.keepers.enforcement()
         several["supervisor"] = surroundings().enforcement
         told = msgspec.structs.replace(releaser, enforcement={**releaser.enforcement, **Enforcement.weakest(several)})
         self.children["releaser"] = spawn(spec, "bunker.closed.process.releaser", encoded(told))
@@ -155,6 +170,7 @@ class Supervisor:
         for name, child in self.children.items():
             if name != "releaser":
                 child.kill()
+        self.keepers.end()
 
     def run(self) -> int:
         """Until all children are gone. 0 if the run ended whole, EXIT_DAMAGED if it did but for a damaged capture
@@ -166,7 +182,13 @@ class Supervisor:
             poll = select.poll()
             for child in waiting.values():
                 poll.register(child.fileno(), select.POLLIN)
+            for fd in self.keepers.filenos():
+                poll.register(fd, select.POLLIN)
             poll.poll(1000)
+            if any(name.startswith("worker") for name in waiting):
+                self.keepers.tend()
+            else:
+                self.keepers.end()
             for name, child in list(waiting.items()):
                 status = child.poll()
                 if status is not None:

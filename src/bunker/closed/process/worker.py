@@ -22,6 +22,7 @@ from types import FrameType
 
 from bunker import limits
 from bunker.closed.analyze.dispatch import AnalyzerFailed, CallTimedOut, Dispatcher
+from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.process import frames
 from bunker.closed.process.link import Damaged, Ended, Link, Lost, Released, Sealed
 from bunker.closed.process.settings import WorkerSettings, settings_of
@@ -128,7 +129,10 @@ class Worker:
             analyzers_by_name={analyzer.name: number for number, analyzer in enumerate(analyzers)},
             counters=self.counters,
         )
-        self.dispatcher = Dispatcher(analyzers, self.output)
+        externals = dict(zip(bundle.programs, settings.external_fds, strict=True))
+        self.dispatcher = Dispatcher(
+            analyzers, self.output, external=lambda analyzer: ExternalRunner(analyzer, externals[analyzer.name])
+        )
         self.engine = Engine(
             lane=settings.spool.lane,
             want=sorted(self.dispatcher.kinds | {"flow"}),
