@@ -86,6 +86,14 @@ def test_no_canary_is_in_the_output_or_on_the_disk(run: Running) -> None:
     assert search_tree(run.work, CANARIES, shortest=6) == []
 
 
+def test_the_key_is_overwritten_before_the_power_goes_off(run: Running, image: Image) -> None:
+    if run.line.log is None:
+        pytest.skip("a sealed kernel has no console to say so")
+    lines = [line.split("bunker: ")[1] for line in run.line.log.read_text().splitlines() if "bunker: " in line]
+    assert lines.index("the box ended with status 0") < lines.index("the spool's key is overwritten")
+    assert any("memory overwritten" in line for line in lines)
+
+
 def test_the_spool_disk_is_noise(run: Running, capture: Path) -> None:
     written, readable = readable_blocks(run.spool)
     assert written > 50

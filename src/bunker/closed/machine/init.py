@@ -170,7 +170,8 @@ class Machine:
         if self.box is not None:
             with suppress(OSError, BunkerError):
                 self.box.kill()
-        mapper.forget_key(_SPOOL_NAME)
+        if mapper.forget_key(_SPOOL_NAME):
+            say("the spool's key is overwritten")
 
 
 def say(words: str) -> None:

@@ -132,10 +132,13 @@ def open_encrypted(name: str, device: str, *, sectors: int) -> str:
         ctypes.memset(key, 0, KEY_BYTES)
 
 
-def forget_key(name: str) -> None:
+def forget_key(name: str) -> bool:
     """Overwrite an encrypted device's key in the kernel; what is on the disk is noise from now on.
 
     Never raises: the next step is the end of the machine in any case.
+
+    Returns:
+        Whether the kernel did it. If not, the key ends with the power.
     """
     message = struct.pack("=Q", 0) + _CLEAR_KEY + b"\0"
     request = _request(name, payload=len(message))
@@ -144,3 +147,5 @@ def forget_key(name: str) -> None:
         # The kernel wipes the key of a suspended device alone; `noflush`, because what waits must not be written.
         _ask(_SUSPEND, _request(name, flags=_SUSPENDED | _NO_FLUSH | _SKIP_LOCK), f"suspend {name}")
         _ask(_MESSAGE, request, f"key of {name}")
+        return True
+    return False
