@@ -161,6 +161,18 @@ MEASURED_HEARTBEATS = Limit(
     reason="of a run that is drawn or planned from: a week of the default interval is 60480",
 )
 
+# The sealed image (docs/image.md).
+RUN_DISK_HEAD_BYTES = Limit(default=65_536, unit="bytes", reason="an address, a digest and sizes of at most 16 files")
+RUN_DISK_BUNDLE_BYTES = Limit(
+    default=64 << 20, unit="bytes", reason="sources and lists of one experiment, read into memory before the start"
+)
+MACHINE_CONNECT_S = Limit(
+    default=60, unit="seconds", reason="how long a machine that has started looks for its open box before it powers off"
+)
+MACHINE_SPARE_BYTES = Limit(
+    default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
+)
+
 
 def table() -> dict[str, Limit]:
     """All limits by name, for `docs/limits.md` and the test against the Rust twin."""

@@ -158,7 +158,7 @@ class Releaser:
                 started_ns=settings.started_ns,
                 tier=settings.tier,
                 bundle=bundle.digest,
-                image=None,
+                image=settings.image,
                 policy=policy.digest,
                 schemas=output_schemas(policy, self.gate),
                 enforcement=settings.enforcement,

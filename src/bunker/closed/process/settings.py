@@ -46,6 +46,8 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
     lanes: list[LaneSettings]
     file_fds: list[int]
+    file_bytes: list[int] | None
+    """How much of each file is read; None: all of it. A disk is longer than the file that stands on it."""
     counters_fd: int
     orders_fd: int
     """A pipe. First byte: begin. Second byte, or its end: stop capturing, finish in order."""
@@ -149,6 +151,7 @@ class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     """A pipe on which the releaser says how far a dead worker's lane is."""
     enforcement: dict[str, str]
     tier: Tier
+    image: str | None
 
 
 class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -169,7 +169,7 @@ class Supervisor:
         several = {name: child.enforcement for name, child in self.children.items()}
         several |= self.keepers.enforcement()
         several["supervisor"] = surroundings().enforcement
-        told = msgspec.structs.replace(releaser, enforcement=Enforcement.weakest(several))
+        told = msgspec.structs.replace(releaser, enforcement={**releaser.enforcement, **Enforcement.weakest(several)})
         self.children["releaser"] = spawn(spec, "bunker.closed.process.releaser", encoded(told))
 
     def _close_others(self) -> None:
