@@ -9,10 +9,14 @@ packages=(
     iproute2                 # network namespaces and veth pairs: live demo, tests
     ethtool                  # offloads off on those
     tcpdump                  # peer in tests and benchmarks
+    e2fsprogs                # mkfs.ext4: the disk whose every byte bunker rehearse searches
 )
 # Wanted by some tests and benchmarks, not by Bunker itself: when one cannot be had, its test says so.
 peers=(
     tshark                   # peer: analysis
+    libtrace-tools           # peer: traceanon
+    tcpreplay                # peer: tcprewrite
+    pktanon                  # peer: PktAnon
     libcap2-bin              # capsh, in tests of the jail
 )
 

@@ -118,6 +118,38 @@ RECEIVER_FIRST_S = Limit(default=30, unit="seconds", reason="time to the first w
 RECEIVER_RUNS = Limit(
     default=1024, unit="runs", reason="runs one receiver keeps; each holds 32 bytes for an envelope that may come again"
 )
+# External analyzers.
+EXTERNAL_FILES_BYTES = Limit(
+    default=2 << 20, unit="bytes", reason="all program files of a bundle; half of the tmpfs that is the box's root"
+)
+EXTERNAL_WINDOW = Limit(
+    default=256, unit="messages", reason="sent to a program and not yet answered; what a restart sends again"
+)
+EXTERNAL_WINDOW_BYTES = Limit(default=4 << 20, unit="bytes", reason="the same in bytes; a single longer message passes")
+EXTERNAL_DATAGRAM_BYTES = Limit(
+    default=64 << 10, unit="bytes", reason="one piece of the dialogue with a program: a pipe's default capacity"
+)
+EXTERNAL_LINE_BYTES = Limit(
+    default=16 << 20, unit="bytes", reason="one message as JSON, bodies in base64; a longer one fails for its program"
+)
+EXTERNAL_OUTPUT_BYTES = Limit(
+    default=1 << 20, unit="bytes", reason="what a program answers to one message; a record of 64 KiB text fits 16 times"
+)
+EXTERNAL_BARREN = Limit(
+    default=32,
+    unit="times",
+    reason="a program that fails so often in a row without an answer works on no flow: the run ends",
+)
+EXTERNAL_START_S = Limit(
+    default=30,
+    unit="seconds",
+    reason="until a program's process is there again, and until a program ends after its last",
+)
+MEASURED_HEARTBEATS = Limit(
+    default=65_536,
+    unit="heartbeats",
+    reason="of a run that is drawn or planned from: a week of the default interval is 60480",
+)
 
 
 def table() -> dict[str, Limit]:

@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bunker.open.rehearsal import canaries
+
 CANARIES = canary.make_canaries("test")
 OTHERS = canary.make_canaries("another test")
 TOKEN = CANARIES.values["cookie"]
@@ -134,12 +136,23 @@ def test_file_names_and_window_borders_are_searched(tmp_path: Path, monkeypatch:
     (tmp_path / f"log-{TOKEN.decode()}.txt").write_bytes(b"empty")
     hits = canary.search_tree(tmp_path, CANARIES)
     assert {(hit.canary, hit.where) for hit in hits} == {("cookie", "file name")}
-    monkeypatch.setattr(canary, "WINDOW", 1 << 14)
+    monkeypatch.setattr(canaries, "WINDOW", 1 << 14)
     for cut in (1, len(TOKEN) // 2, len(TOKEN) - 1):
         content = bytes((1 << 14) - cut) + TOKEN + bytes(100)
         path = tmp_path / "file"
         path.write_bytes(content)
         assert {hit.offset for hit in canary.search_tree(path, CANARIES) if hit.form == "raw"} == {(1 << 14) - cut}
+
+
+def test_holes_are_skipped_and_what_follows_them_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    with path.open("wb") as file:
+        for place in (0, 3 << 30, 5 << 30):
+            file.seek(place)
+            file.write(bytes(10) + TOKEN)
+        file.truncate(9 << 30)
+    raw = sorted(hit.offset for hit in canary.search_tree(path, CANARIES) if hit.form == "raw")
+    assert raw == [10, (3 << 30) + 10, (5 << 30) + 10]
 
 
 def test_a_hit_prints_nothing_of_the_value() -> None:
@@ -154,7 +167,7 @@ def test_what_the_search_cannot_see_is_known() -> None:
 def test_checksums_of_the_builder_are_right() -> None:
     for packet in canary_capture.canary_packets(CANARIES):
         if packet[12:14] == b"\x08\x00":
-            assert packets.checksum(packet[14:34]) == 0
+            assert packets.checksum(packet[14 : 14 + (packet[14] & 15) * 4]) == 0
             total = struct.unpack_from("!H", packet, 16)[0]
             if packet[23] == 6:
                 segment = packet[34 : 14 + total]
@@ -175,5 +188,5 @@ def test_tshark_finds_the_messages_and_no_fault(tmp_path: Path) -> None:
     assert count("_ws.malformed || tcp.checksum.status==0 || udp.checksum.status==0 || ip.checksum.status==0") == 0
     assert count("icmpv6.checksum.status==0 || icmp.checksum.status==0") == 0
     assert count("http.request") == 4 and count("http.response") == 4
-    assert count("dns") == 8 and count("tls.handshake.type==1") == 2 and count("icmp || icmpv6") == 8
+    assert count("dns") == 8 and count("tls.handshake.type==1") == 2 and count("icmp || icmpv6") == 20
     assert count("ip.fragments") == 2

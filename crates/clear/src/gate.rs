@@ -19,6 +19,8 @@ use arrow_select::take::take;
 
 use crate::keys::Keys;
 use crate::schema::{FieldType, RecordSchema};
+use crate::trace::rules::Rules;
+use crate::trace::{Trace, columns};
 use crate::transform::{Output, Rule, Worker};
 
 /// Bounds of a batch. Python twin: `bunker.limits` RECORD_*.
@@ -121,6 +123,7 @@ pub struct Gate {
     records: HashMap<String, Record>,
     limits: Limits,
     keys: Option<Keys>,
+    trace: Option<Trace>,
 }
 
 /// A rule that does not fit its record.
@@ -161,7 +164,29 @@ impl Gate {
             let record = Record { arrow: schema.arrow(), out: Arc::new(Schema::new(fields)), workers, schema };
             records.insert(record.schema.name.clone(), record);
         }
-        Ok(Self { records, limits, keys: Some(keys) })
+        Ok(Self { records, limits, keys: Some(keys), trace: None })
+    }
+
+    /// Clear packets too: the record of [`columns`], under the same keys as all others.
+    ///
+    /// # Errors
+    /// [`RuleFault`]: no analyzer emits packets, or another schema has their name.
+    pub fn trace_packets(&mut self, rules: Rules) -> Result<(), RuleFault> {
+        let fault = || RuleFault { record: columns::RECORD.to_owned(), rule: "headers".to_owned() };
+        let keys = self.keys.as_ref().map(Keys::shared).ok_or_else(fault)?;
+        let record = self.records.get_mut(columns::RECORD).ok_or_else(fault)?;
+        if record.schema != columns::schema() || !record.workers.is_empty() {
+            return Err(fault());
+        }
+        record.out = columns::output();
+        self.trace = Some(Trace::new(rules, keys, None));
+        Ok(())
+    }
+
+    /// Packets by what became of them; empty if none are cleared here.
+    #[must_use]
+    pub fn packet_counts(&self) -> Vec<(&'static str, u64)> {
+        self.trace.as_ref().map_or_else(Vec::new, |trace| trace.counts().0)
     }
 
     /// The columns that leave of a record; empty if it does not leave.
@@ -193,6 +218,14 @@ impl Gate {
         let arrow = &record.arrow;
         let batch = catch_unwind(AssertUnwindSafe(|| decode(ipc, arrow))).map_err(|_| Refusal::Malformed)??;
         check(&batch, &record.schema, limits)?;
+        if let Some(trace) = self.trace.as_mut().filter(|_| record.schema.name == columns::RECORD) {
+            let cleared = columns::clear(trace, &batch, &record.out).ok_or(Refusal::BadValue)?;
+            if cleared.num_rows() == 0 {
+                return Ok(None);
+            }
+            let ipc = encode(&cleared).ok_or(Refusal::Malformed)?;
+            return Ok(Some(ClearedBatch { record: columns::RECORD.to_owned(), ipc, rows: cleared.num_rows() }));
+        }
         if record.workers.is_empty() || batch.num_rows() == 0 {
             return Ok(None);
         }
@@ -211,6 +244,9 @@ impl Gate {
     pub fn forget(&mut self) {
         if let Some(mut keys) = self.keys.take() {
             keys.forget();
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.forget();
         }
         for record in self.records.values_mut() {
             record.workers.clear();
@@ -318,6 +354,7 @@ pub fn type_name(data_type: &DataType) -> &'static str {
         DataType::UInt64 => "u64",
         DataType::Float64 => "f64",
         DataType::Boolean => "bool",
+        DataType::Binary => "binary",
         DataType::Timestamp(_, _) => "timestamp_ns",
         DataType::Duration(_) => "duration_ns",
         DataType::List(_) => "list<text>",

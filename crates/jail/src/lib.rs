@@ -31,5 +31,5 @@ pub use filter::lock_down;
 pub use isolate::isolate;
 pub use probe::probe;
 pub use record::{Entry, Record};
-pub use spec::{Grants, PrivateRoot, Role, Scratch, Spec, Surroundings, UID_COUNT};
+pub use spec::{Grants, PlacedFile, PrivateRoot, Role, Scratch, Spec, Surroundings, UID_COUNT};
 pub use sys::adopt_orphans;

@@ -6,11 +6,12 @@
 //! 3. All of it is built before the box's user namespace, in whose mount namespace it is then locked.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path};
 
 use crate::error::JailError;
-use crate::spec::{PrivateRoot, Scratch};
+use crate::spec::{PlacedFile, PrivateRoot, Scratch};
 use crate::sys;
 
 /// Where the root is put together; any of these that no shown path lies below.
@@ -65,6 +66,9 @@ fn fill(stage: &str, root: &PrivateRoot, uid_base: u32) -> Result<bool, JailErro
             symlink(target, &link).map_err(|_| JailError::rule("symlink", "a link of the root cannot be made"))?;
         }
     }
+    for file in &root.files {
+        place(stage, file)?;
+    }
     let swap_kept_out = scratches(stage, &root.scratches, uid_base)?;
     std::env::set_current_dir(stage).map_err(|_| JailError::rule("chdir", "the new root cannot be entered"))?;
     sys::change_root_here()?;
@@ -93,6 +97,35 @@ fn show(stage: &str, path: &str, attributes: u64) -> Result<(), JailError> {
     sys::add_mount_attributes(&target, attributes, true)
 }
 
+/// Write a file into the root, before all of it becomes read-only. A path that is taken already is refused: what is shown of this
+/// machine cannot be replaced.
+fn place(stage: &str, file: &PlacedFile) -> Result<(), JailError> {
+    let refused = JailError::rule("place", "a sealed program file has a path that is not its own");
+    if !is_plain(&file.path) {
+        return Err(refused);
+    }
+    let target = format!("{stage}{}", file.path);
+    make_parents(&target)?;
+    let mut made = fs::OpenOptions::new().write(true).create_new(true).open(&target).map_err(|_| refused)?;
+    let failed = |_| JailError::rule("place", "a sealed program file cannot be written into the root");
+    made.write_all(&file.content).map_err(failed)?;
+    made.set_permissions(fs::Permissions::from_mode(0o555)).map_err(failed)?;
+    // Whatever umask the box was started with.
+    let mut above = Path::new(&target).parent();
+    while let Some(directory) = above.filter(|directory| *directory != Path::new(stage)) {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        above = directory.parent();
+    }
+    Ok(())
+}
+
+/// Whether a path is absolute and stays where it says.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.contains('\0')
+        && Path::new(path).components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+}
+
 fn scratches(stage: &str, scratches: &[Scratch], uid_base: u32) -> Result<bool, JailError> {
     let mut swap_kept_out = true;
     for Scratch { uid, bytes } in scratches {
@@ -108,4 +141,34 @@ fn scratches(stage: &str, scratches: &[Scratch], uid_base: u32) -> Result<bool, 
         }
     }
     Ok(swap_kept_out)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        assert!(is_plain("/program/score.pl") && is_plain("/program/lib/a.pm"));
+        for path in ["program/a", "", "/program/../lib/a", "../a", "/a\0b"] {
+            assert!(!is_plain(path), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_placed_file_can_be_read_and_replaces_nothing() {
+        let stage = std::env::temp_dir().join(format!("plan-place-{}", std::process::id()));
+        fs::create_dir_all(&stage).unwrap();
+        let file = PlacedFile { path: "/program/lib/a".to_owned(), content: b"one".to_vec() };
+        let named = stage.to_str().unwrap();
+        assert_eq!(place(named, &file), Ok(()));
+        let made = stage.join("program/lib/a");
+        assert_eq!(fs::read(&made).unwrap(), b"one");
+        assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o555);
+        assert_eq!(fs::metadata(stage.join("program/lib")).unwrap().permissions().mode() & 0o777, 0o755);
+        assert!(place(named, &file).is_err(), "taken already");
+        fs::remove_dir_all(&stage).unwrap();
+    }
 }

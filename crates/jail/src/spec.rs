@@ -44,6 +44,15 @@ pub struct Scratch {
     pub bytes: u64,
 }
 
+/// A small file that exists in the root alone: a sealed program of an external analyzer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedFile {
+    /// Absolute path within the root, without `..`.
+    pub path: String,
+    /// What stands in it; anybody in the box may read and execute it.
+    pub content: Vec<u8>,
+}
+
 /// The root that a box sees: read-only, at the same absolute paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrivateRoot {
@@ -53,6 +62,8 @@ pub struct PrivateRoot {
     pub links: Vec<(String, String)>,
     /// Volatile directories `/scratch/UID`.
     pub scratches: Vec<Scratch>,
+    /// Files that come from the bundle and not from this machine.
+    pub files: Vec<PlacedFile>,
 }
 
 /// Where a process is started.

@@ -5,10 +5,16 @@
 //! 2. An answer is final: found, or nothing, or not yet. "Not yet" ends at [`DETECT_BYTES`].
 use bunker_wire::{Direction, Flow};
 
+use crate::dhcp::{DhcpDatagrams, looks_like_dhcp};
 use crate::dns::{self, DnsDatagrams, DnsStream};
+use crate::dtls::{DtlsDatagrams, looks_like_dtls};
 use crate::engine::HttpStream;
 use crate::http::{self, Verdict};
+use crate::mail::{ImapStream, Mail, PopStream, SmtpStream, mail_of};
+use crate::ntp::{NtpDatagrams, looks_like_ntp};
 use crate::parser::{DatagramParser, StreamParser};
+use crate::quic::{QuicDatagrams, looks_like_quic};
+use crate::ssh::{SshStream, looks_like_ssh};
 use crate::tls::{TlsStream, looks_like_tls};
 
 /// Bytes of one direction that are kept while the protocol is unknown. Zeek's DPD buffer: 1,024; a mail banner fits twice.
@@ -53,18 +59,45 @@ impl Detect for ByContent {
                 Some(false) => {}
                 None => wait = true,
             }
+            match looks_like_ssh(bytes) {
+                Some(true) => return Found::Parser(Box::new(SshStream::default())),
+                Some(false) => {}
+                None => wait = true,
+            }
+        }
+        // A mail dialogue is known by both directions together, and comes before what is only not yet ruled out.
+        match mail_of(orig, resp) {
+            Ok(Mail::Smtp) => return Found::Parser(Box::new(SmtpStream::default())),
+            Ok(Mail::Pop3) => return Found::Parser(Box::new(PopStream::default())),
+            Ok(Mail::Imap) => return Found::Parser(Box::new(ImapStream::default())),
+            Err(more) => wait |= more,
+        }
+        for bytes in [orig, resp] {
             match dns::looks_like_dns_stream(flow, bytes) {
                 Some(true) => return Found::Parser(Box::new(DnsStream::new())),
                 Some(false) => {}
-                None => wait = true,
+                None => wait |= !bytes.is_empty(),
             }
         }
         if wait || (orig.is_empty() && resp.is_empty()) { Found::Wait } else { Found::Nothing }
     }
 
     fn datagram(&self, flow: &Flow, _direction: Direction, payload: &[u8]) -> Found<dyn DatagramParser> {
+        // Those whose first bytes leave no doubt come before those that a port may help.
+        if looks_like_quic(payload) {
+            return Found::Parser(Box::new(QuicDatagrams::default()));
+        }
+        if looks_like_dtls(payload) {
+            return Found::Parser(Box::new(DtlsDatagrams::default()));
+        }
+        if looks_like_dhcp(payload) {
+            return Found::Parser(Box::new(DhcpDatagrams));
+        }
         if dns::is_dns_port(flow.resp.port) || dns::is_dns_port(flow.orig.port) || dns::looks_like_dns(payload) {
             return Found::Parser(Box::new(DnsDatagrams::new()));
+        }
+        if looks_like_ntp(flow, payload) {
+            return Found::Parser(Box::new(NtpDatagrams));
         }
         Found::Nothing
     }

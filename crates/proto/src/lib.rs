@@ -7,8 +7,15 @@
 pub mod body;
 pub mod columns;
 pub mod detect;
+pub mod dhcp;
 pub mod dns;
+pub mod dtls;
 pub mod engine;
 pub mod http;
+pub mod mail;
+pub mod ntp;
 pub mod parser;
+pub mod pieces;
+pub mod quic;
+pub mod ssh;
 pub mod tls;

@@ -50,7 +50,8 @@ impl Batch {
 impl Batch {
     /// Take an Arrow record batch, or anything that hands one over (`__arrow_c_array__`, `__arrow_c_stream__`).
     #[staticmethod]
-    fn from_arrow(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(name = "from_arrow")]
+    pub fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = object.py();
         if let Ok(batch) = object.cast::<Self>() {
             return Ok(Self { batch: batch.get().batch.clone() });

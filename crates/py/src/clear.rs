@@ -100,9 +100,11 @@ pub struct Gate(bunker_clear::Gate);
 #[pymethods]
 impl Gate {
     #[new]
+    #[pyo3(signature = (rules, schemas, packets = None))]
     fn new(
         rules: HashMap<String, Vec<RuleSpec>>,
         schemas: HashMap<String, Vec<(String, String, bool)>>,
+        packets: Option<Vec<crate::trace::Word>>,
     ) -> PyResult<Self> {
         let mut root = Zeroizing::new([0_u8; 32]);
         getrandom::fill(root.as_mut_slice()).map_err(|_| PyValueError::new_err("the kernel gave no randomness"))?;
@@ -112,8 +114,14 @@ impl Gate {
             .collect::<PyResult<HashMap<_, _>>>()?;
         let schemas =
             schemas.into_iter().map(|(name, fields)| schema_of(name, fields)).collect::<PyResult<Vec<_>>>()?;
-        let gate = bunker_clear::Gate::new(schemas, &rules, Keys::new(&mut root), Limits::default())
-            .map_err(|fault| PyValueError::new_err(format!("rule {}.{} does not fit", fault.record, fault.rule)))?;
+        let misfit = |fault: bunker_clear::gate::RuleFault| {
+            PyValueError::new_err(format!("rule {}.{} does not fit", fault.record, fault.rule))
+        };
+        let mut gate =
+            bunker_clear::Gate::new(schemas, &rules, Keys::new(&mut root), Limits::default()).map_err(misfit)?;
+        if let Some(words) = packets {
+            gate.trace_packets(crate::trace::rules_of(&words)?).map_err(misfit)?;
+        }
         Ok(Self(gate))
     }
 

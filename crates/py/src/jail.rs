@@ -2,7 +2,7 @@
 //!
 //! `bunker.closed.process.launcher` calls them in their order; the rule which entries must hold stands there.
 
-use bunker_jail::{Grants, JailError, PrivateRoot, Record, Role, Scratch, Spec, Surroundings};
+use bunker_jail::{Grants, JailError, PlacedFile, PrivateRoot, Record, Role, Scratch, Spec, Surroundings};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -36,6 +36,7 @@ struct LaunchSpec {
     shown: Vec<String>,
     links: Vec<(String, String)>,
     scratches: Vec<(u32, u64)>,
+    files: Vec<(String, Vec<u8>)>,
     readable: Vec<String>,
     keep: Vec<i32>,
     writable: Option<Vec<i32>>,
@@ -53,9 +54,10 @@ impl LaunchSpec {
     fn spec(self) -> PyResult<Spec> {
         let surroundings = if self.new_box {
             let scratches = self.scratches.into_iter().map(|(uid, bytes)| Scratch { uid, bytes }).collect();
+            let files = self.files.into_iter().map(|(path, content)| PlacedFile { path, content }).collect();
             Surroundings::NewBox {
                 uid_base: self.uid_base,
-                root: PrivateRoot { shown: self.shown, links: self.links, scratches },
+                root: PrivateRoot { shown: self.shown, links: self.links, scratches, files },
             }
         } else {
             Surroundings::InBox

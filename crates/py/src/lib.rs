@@ -12,6 +12,7 @@ mod errors;
 mod hand;
 mod jail;
 mod row;
+mod trace;
 
 use pyo3::prelude::*;
 
@@ -24,6 +25,14 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<clear::ClearedBatch>()?;
     module.add_function(wrap_pyfunction!(clear::transform_output, module)?)?;
     module.add_function(wrap_pyfunction!(capture::block_packets, module)?)?;
+    module.add_class::<trace::HeaderTrace>()?;
+    module.add_function(wrap_pyfunction!(trace::trace_fault, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::packet_headers, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::map_addresses, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::packet_record, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::trace_head, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::trace_blocks, module)?)?;
+    module.add_function(wrap_pyfunction!(trace::trace_provenance, module)?)?;
     jail::register(module)?;
     module.add_class::<address::Address>()?;
     module.add_class::<batch::Batch>()?;

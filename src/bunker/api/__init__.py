@@ -15,8 +15,9 @@ An analyzer is ordinary Python. It may use any library the box carries and be as
 network and without files. What it emits is raw until the policy has cleared it field by field.
 """
 
-from bunker.api import dns, flow, http, packet, stream, tls, udp
+from bunker.api import dhcp, dns, flow, http, mail, ntp, packet, ssh, stream, tls, udp
 from bunker.api.declare import analyzer
+from bunker.api.external import external
 from bunker.model.analyzer import Analyzer, Emit
 from bunker.model.fields import Field, FieldType, RecordSchema
 from bunker.model.messages import message_record
@@ -82,11 +83,16 @@ __all__ = [
     "UserAgent",
     "Vlan",
     "analyzer",
+    "dhcp",
     "dns",
+    "external",
     "flow",
     "http",
+    "mail",
     "message_record",
+    "ntp",
     "packet",
+    "ssh",
     "stream",
     "tls",
     "udp",

@@ -25,7 +25,7 @@ from bunker.errors import ConfigurationError
 from bunker.model.fields import FieldType
 from bunker.native.wire import Batch, Engine, message_kinds, message_schema
 
-_ZEEK = {"orig_h": "id.orig_h", "orig_p": "id.orig_p", "resp_h": "id.resp_h", "resp_p": "id.resp_p"}
+_ZEEK = {"orig_h": "id.orig_h", "orig_p": "id.orig_p", "resp_h": "id.resp_h", "resp_p": "id.resp_p", "from_": "from"}
 _NANOSECONDS = frozenset({FieldType.TIME, FieldType.DURATION})
 _BLOCK_BYTES = limits.BLOCK_BYTES_MIN.default
 
@@ -96,7 +96,9 @@ class _Dissection:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
-@click.option("--messages", default="flow,http,dns,tls", show_default=True, help="kinds, separated by commas")
+@click.option(
+    "--messages", default="flow,http,dns,tls,mail,ssh,ntp,dhcp", show_default=True, help="kinds, separated by commas"
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON lines")
 @click.option("--filter", "expression", default="", help="a libpcap filter expression")
 @click.option("--hashes", is_flag=True, help="MD5, SHA-1 and SHA-256 of bodies")

@@ -17,12 +17,15 @@ from bunker.errors import BunkerError, ConfigurationError
 _COMMANDS = {
     "check": "bunker.cli.check",
     "seal": "bunker.cli.seal",
+    "rehearse": "bunker.cli.rehearse",
     "run": "bunker.cli.run",
     "abort": "bunker.cli.abort",
     "receive": "bunker.cli.receive",
     "verify": "bunker.cli.verify",
     "show": "bunker.cli.show",
     "dissect": "bunker.cli.dissect",
+    "anonymize": "bunker.cli.anonymize",
+    "plan": "bunker.cli.plan",
     "bench": "bunker.cli.bench",
 }
 
@@ -35,7 +38,9 @@ class _Lazy(click.Group):
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command = getattr(importlib.import_module(module), cmd_name)
+        found = importlib.import_module(module)
+        # A command whose name a module needs for something else has the suffix.
+        command = getattr(found, f"{cmd_name}_command", None) or getattr(found, cmd_name)
         assert isinstance(command, click.Command)
         return command
 

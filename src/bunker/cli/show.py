@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bunker.model.counters import Counter
+from bunker.open.buffer import Sample, samples
 from bunker.open.manifest import Manifest, read_manifest
+from bunker.open.picture import Line, Picture, amount, draw, in_characters
 from bunker.open.tables import Released, cell_text, released, short_time, write_csv, write_json
 from bunker.open.verdict import at, harmless
 
@@ -56,14 +58,67 @@ def _table(table: Released, console: Console, limit: int) -> None:
     console.print(shown, highlight=False)
 
 
+def buffer_picture(directory: Path, spool: int, found: list[Sample]) -> Picture:
+    """The buffer of a run over its time, in the unit that fits it."""
+    start = found[0].now_ns
+    length_s = (found[-1].now_ns - start) / 1e9
+    unit, seconds = (
+        ("hours", 3600.0) if length_s > 2 * 3600 else ("minutes", 60.0) if length_s > 120 else ("seconds", 1.0)
+    )
+    return Picture(
+        title=f"buffer of {directory.name}",
+        axis=f"{unit} since the start",
+        at=tuple((sample.now_ns - start) / 1e9 / seconds for sample in found),
+        lines=[Line(name="raw traffic that exists, sealed", values=tuple(float(x.buffered) for x in found))],
+        level=("spool", float(spool)) if spool else None,
+    )
+
+
+def _buffer(directory: Path, console: Console, picture: Path | None) -> None:
+    found = samples(directory)
+    spool = max(sample.spool for sample in found)
+    drawn = buffer_picture(directory, spool, found)
+    if picture is not None:
+        draw(drawn, picture)
+    for line in in_characters(drawn):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    highest = max(found, key=lambda sample: sample.buffered)
+    last = found[-1]
+    told = [
+        ("highest", f"{amount(highest.buffered)} at {at(highest.now_ns)}"),
+        ("spool", amount(spool)),
+        ("arrived", amount(last.received)),
+        ("analysed", amount(last.analysed)),
+        ("dropped", f"{amount(last.dropped)} because the spool was full"),
+    ]
+    for name, words in told:
+        console.print(f"{name:<12} {words}", highlight=False, markup=False, soft_wrap=True)
+
+
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("record", required=False)
+@click.option("--buffer", "as_buffer", is_flag=True, help="the buffer over the run's time, as its heartbeats tell it")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="draw it, .svg or .png")
 @click.option("--csv", "form", flag_value="csv", help="CSV with a head, all rows")
 @click.option("--json", "form", flag_value="json", help="JSON lines, all rows")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help=f"at most N rows (a table has {_TABLE_ROWS})")
-def show(directory: Path, record: str | None, form: str | None, limit: int | None) -> None:
+def show(  # noqa: PLR0917 - click passes options by name
+    directory: Path,
+    record: str | None,
+    as_buffer: bool,
+    picture: Path | None,
+    form: str | None,
+    limit: int | None,
+) -> None:
     """Show what the run in DIRECTORY released: an overview, or the table of one RECORD."""
+    if picture is not None and not as_buffer:
+        raise click.UsageError("--picture draws the --buffer")
+    if as_buffer:
+        if record is not None or form is not None:
+            raise click.UsageError("--buffer takes no RECORD, --csv or --json")
+        _buffer(directory, Console(), picture)
+        return
     manifest = read_manifest(directory)
     console = Console()
     if record is None:

@@ -14,14 +14,16 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from bunker import limits
 from bunker.errors import ConfigurationError
 from bunker.experiment.file import Experiment, parse_experiment, read_experiment
 from bunker.experiment.load import Source, load, read_sources
 from bunker.model.analyzer import Analyzer
+from bunker.model.external import Program, is_inside, program_of
 from bunker.model.fields import Field, FieldType, RecordSchema
 
 FORMAT = 1
@@ -38,7 +40,14 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     fields: list[tuple[str, FieldType, bool]]
 
 
-class _Sealed(msgspec.Struct, forbid_unknown_fields=True):
+class _Program(msgspec.Struct, forbid_unknown_fields=True):
+    analyzer: str
+    command: list[str]
+    libraries: list[str]
+    fields: list[str]
+
+
+class _Sealed(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     bunker_bundle: int
     experiment: str
     experiment_name: str
@@ -47,6 +56,9 @@ class _Sealed(msgspec.Struct, forbid_unknown_fields=True):
     sources: list[_Source]
     records: list[_Record]
     lists: dict[str, bytes]
+    programs: list[_Program] = msgspec.field(default_factory=list)
+    """External analyzers. Left out where there are none, so that such a bundle is what it always was."""
+    program_files: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +73,10 @@ class Bundle:
     sources: tuple[Source, ...]
     schemas: dict[str, RecordSchema]
     lists: dict[str, bytes]
+    programs: dict[str, Program]
+    """External analyzers by name, in the experiment's order."""
+    program_files: dict[str, bytes]
+    """Their files, by path below the experiment's folder."""
 
     @property
     def digest(self) -> str:
@@ -77,6 +93,12 @@ class Bundle:
         if schemas_of(analyzers) != self.schemas:
             raise ConfigurationError(
                 "analyzers", "they declare other records than were sealed", "Seal with the version of Bunker that runs"
+            )
+        if [_sealed(analyzer) for analyzer in analyzers if analyzer.program] != list(
+            map(_again, self.programs.items())
+        ):
+            raise ConfigurationError(
+                "analyzers", "they name other programs than were sealed", "A declaration must not depend on the machine"
             )
         return analyzers
 
@@ -96,6 +118,39 @@ def schemas_of(analyzers: tuple[Analyzer, ...]) -> dict[str, RecordSchema]:
                     f"record {schema.name!r}", "two analyzers declare it with different fields", "Rename one"
                 )
     return schemas
+
+
+def _sealed(analyzer: Analyzer) -> _Program:
+    assert analyzer.program is not None
+    return _again((analyzer.name, analyzer.program))
+
+
+def _again(named: tuple[str, Program]) -> _Program:
+    name, program = named
+    return _Program(
+        analyzer=name,
+        command=list(program.command),
+        libraries=list(program.libraries),
+        fields=list(program.fields),
+    )
+
+
+def _program_files(analyzers: tuple[Analyzer, ...], folder: Path) -> dict[str, bytes]:
+    """Every file that a program's command or declaration names.
+
+    Raises:
+        ConfigurationError: one cannot be read, or they are larger together than EXTERNAL_FILES_BYTES.
+    """
+    found: dict[str, bytes] = {}
+    for analyzer in analyzers:
+        if analyzer.program is not None:
+            words = [word for word in analyzer.program.command if is_inside(word) and (folder / word).is_file()]
+            for path in (*words, *analyzer.program.files):
+                found[str(PurePosixPath(path))] = _read(folder / path, what="program file")
+    most = limits.EXTERNAL_FILES_BYTES.default
+    if sum(map(len, found.values())) > most:
+        raise ConfigurationError("program files", f"are larger than {most} bytes together", "Put less into them")
+    return found
 
 
 def _read(path: Path, *, what: str) -> bytes:
@@ -132,6 +187,9 @@ def seal(path: Path) -> Bundle:
     analyzers = load(sources)
     schemas = schemas_of(analyzers)
     _refuse_more_passes(experiment, analyzers)
+    external = [_sealed(analyzer) for analyzer in analyzers if analyzer.program]
+    if len({program.analyzer for program in external}) < len(external):
+        raise ConfigurationError("external analyzers", "two have one name", "Give each a name= of its own")
     sealed = _Sealed(
         bunker_bundle=FORMAT,
         experiment=text,
@@ -144,6 +202,8 @@ def seal(path: Path) -> Bundle:
             for name in sorted(schemas)
         ],
         lists={file: _read(folder / file, what="list") for file in files},
+        programs=external,
+        program_files=_program_files(analyzers, folder),
     )
     return open_bundle(msgspec.json.encode(sealed, order="sorted"))
 
@@ -185,7 +245,24 @@ def open_bundle(content: bytes) -> Bundle:
             for record in sealed.records
         },
         lists=sealed.lists,
+        programs={program.analyzer: _program(program) for program in sealed.programs},
+        program_files={path: content for path, content in sealed.program_files.items() if _own(path)},
     )
+
+
+def _own(path: str) -> bool:
+    """A bundle may come from anywhere: its files stay below their folder.
+
+    Raises:
+        ConfigurationError: this path does not.
+    """
+    if not is_inside(path):
+        raise ConfigurationError("bundle", "a program file's path leaves its folder", "Make one with bunker seal")
+    return True
+
+
+def _program(sealed: _Program) -> Program:
+    return program_of(sealed.command, files=(), libraries=sealed.libraries, fields=sealed.fields)
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bunker.errors import ConfigurationError
+from bunker.errors import BoxError, ConfigurationError
+from bunker.model.external import Program
 from bunker.model.fields import RecordSchema
 from bunker.model.record import Record, schema_of
+from bunker.native.wire import message_schema
 
-MESSAGE_KINDS = ("flow", "http", "dns", "tls", "packet", "chunk", "datagram", "mail")
+MESSAGE_KINDS = ("flow", "http", "dns", "tls", "mail", "ssh", "ntp", "dhcp", "packet", "chunk", "datagram")
 NEEDS = ("heads", "bodies", "hashes")
 
 
@@ -46,6 +48,8 @@ class Analyzer:
     batch: bool
     needs: frozenset[str]
     passes: int
+    program: Program | None = None
+    """Of a program in another language: `function` is never called then."""
 
 
 def _message_of(name: str, function: Callable[..., Any]) -> str:
@@ -63,8 +67,8 @@ def _message_of(name: str, function: Callable[..., Any]) -> str:
         raise ConfigurationError(
             f"analyzer {name}, argument {parameters[0].name}",
             "its type is no message of bunker.api",
-            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, flow.Flow, stream.Chunk, udp.Datagram "
-            "or packet.Packet",
+            "Annotate it with http.Transaction, dns.Exchange, tls.Handshake, mail.Message, ssh.Greeting, ntp.Message, "
+            "dhcp.Message, flow.Flow, stream.Chunk, udp.Datagram or packet.Packet",
         )
     return str(kind)
 
@@ -83,17 +87,9 @@ def declare(
         ConfigurationError: unknown message type, unknown need, no record, two records of one name, batch with several.
     """
     name = function.__name__
-    declared = emits if isinstance(emits, tuple) else (emits,)
-    record_types = tuple(item for item in declared if not isinstance(item, RecordSchema))
-    schemas = tuple(item if isinstance(item, RecordSchema) else schema_of(item) for item in declared)
-    names = [schema.name for schema in schemas]
-    if not schemas or len(set(names)) != len(names):
-        raise ConfigurationError(f"analyzer {name}", "emits is empty or names a record twice", "List each record once")
+    record_types, schemas = _emitted(name, emits)
     if batch and len(schemas) != 1:
         raise ConfigurationError(f"analyzer {name}", "batch=True with several records", "Emit one kind of record")
-    unknown = sorted(set(needs) - set(NEEDS))
-    if unknown:
-        raise ConfigurationError(f"analyzer {name}", f"unknown need {unknown[0]!r}", f"Known: {', '.join(NEEDS)}")
     if passes < 1:
         raise ConfigurationError(f"analyzer {name}", "passes is below 1", "Use 1 or more")
     return Analyzer(
@@ -103,6 +99,64 @@ def declare(
         emits=schemas,
         record_types=record_types,
         batch=batch,
-        needs=frozenset(needs),
+        needs=_known(name, needs),
         passes=passes,
     )
+
+
+def _emitted(
+    name: str, emits: type[Record] | RecordSchema | tuple[type[Record] | RecordSchema, ...]
+) -> tuple[tuple[type[Record], ...], tuple[RecordSchema, ...]]:
+    declared = emits if isinstance(emits, tuple) else (emits,)
+    record_types = tuple(item for item in declared if not isinstance(item, RecordSchema))
+    schemas = tuple(item if isinstance(item, RecordSchema) else schema_of(item) for item in declared)
+    names = [schema.name for schema in schemas]
+    if not schemas or len(set(names)) != len(names):
+        raise ConfigurationError(f"analyzer {name}", "emits is empty or names a record twice", "List each record once")
+    return record_types, schemas
+
+
+def _known(name: str, needs: typing.Iterable[str]) -> frozenset[str]:
+    unknown = sorted(set(needs) - set(NEEDS))
+    if unknown:
+        raise ConfigurationError(f"analyzer {name}", f"unknown need {unknown[0]!r}", f"Known: {', '.join(NEEDS)}")
+    return frozenset(needs)
+
+
+def declare_external(
+    program: Program,
+    *,
+    name: str,
+    message: str,
+    emits: type[Record] | tuple[type[Record], ...],
+    needs: typing.Iterable[str],
+) -> Analyzer:
+    """A program as an `Analyzer`; `message` is one of MESSAGE_KINDS.
+
+    Raises:
+        ConfigurationError: unknown need or field, no record class, two records of one name.
+    """
+    record_types, schemas = _emitted(name, emits)
+    if len(record_types) != len(schemas):
+        raise ConfigurationError(f"external {name}", "emits a schema", "Declare a class of Record for what it writes")
+    columns = {column for column, _, _ in message_schema(message)}
+    unknown = sorted(set(program.fields) - columns)
+    if unknown:
+        raise ConfigurationError(
+            f"external {name}", f"unknown field {unknown[0]!r} of {message}", f"Known: {', '.join(sorted(columns))}"
+        )
+    return Analyzer(
+        name=name,
+        function=_never_called,
+        message=message,
+        emits=schemas,
+        record_types=record_types,
+        batch=False,
+        needs=_known(name, needs),
+        passes=1,
+        program=program,
+    )
+
+
+def _never_called(*_arguments: object) -> None:
+    raise BoxError("external analyzer", "was called as a function", "This is a bug")

@@ -32,6 +32,7 @@ class LaunchSpec(TypedDict):
     shown: list[str]
     links: list[tuple[str, str]]
     scratches: list[tuple[int, int]]
+    files: list[tuple[str, bytes]]
     readable: list[str]
     keep: list[int]
     writable: list[int] | None

@@ -21,9 +21,12 @@ from typing import Any
 from bunker.errors import ConfigurationError
 from bunker.model.fields import Field, FieldType, RecordSchema
 from bunker.native.clear import transform_output
+from bunker.policy.trace import RECORD as PCAP
+from bunker.policy.trace import TraceRules, trace_rules
 from bunker.policy.transforms import TRANSFORMS
 
 FORMAT = 1
+_TABLES = ("policy", "keys", "id", "sites", "passes", "out")
 _PROFILES = ("public", "partner", "internal")
 _GRAIN = re.compile(r"^(\d+)(ms|s|min|h|d)$")
 _GRAIN_NS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
@@ -83,10 +86,15 @@ class Policy:
     digest: str
     rules: Mapping[str, tuple[Rule, ...]]
     schemas: Mapping[str, RecordSchema]
+    trace: TraceRules | None = None
 
     def releases(self, record: str) -> bool:
         """Whether anything of this record may leave."""
-        return bool(self.rules.get(record))
+        return bool(self.rules.get(record)) or (record == PCAP and self.trace is not None)
+
+    def packets(self) -> list[tuple[str, str, list[int]]] | None:
+        """Rules of the header trace, for the core."""
+        return None if self.trace is None else list(self.trace.words)
 
     def compiled(self) -> dict[str, list[dict[str, Any]]]:
         """Rules by record, for the core."""
@@ -127,20 +135,23 @@ class _Loader:
                 self.name, f"is not valid TOML ({error})", "Correct the line that is named"
             ) from None
         for table in content:
-            if table not in ("policy", "keys", "id", "out"):
-                raise self.refuse(table, None, "unknown table", did_you_mean(table, ("policy", "keys", "id", "out")))
+            if table not in _TABLES:
+                raise self.refuse(table, None, "unknown table", did_you_mean(table, _TABLES))
         head = self.head(content.get("policy"))
         keys = content.get("keys", {})
         self.only("keys", keys, ("root", "epoch"))
         if keys.get("root", "random") != "random":
             raise self.refuse("keys", "root", 'is not "random"', "Keys are drawn in the box; there is no other choice")
-        if keys.get("epoch", "run") != "run":
-            raise self.refuse("keys", "epoch", 'is not "run"', "This version has one epoch, the run")
+        if keys.get("epoch", "run") != "run" and set(content.get("out", {})) != {PCAP}:
+            raise self.refuse(
+                "keys", "epoch", 'is not "run"', "Records have one epoch, the run; header traces have more"
+            )
         identities = content.get("id", {})
         out = content.get("out", {})
         if not out:
             raise ConfigurationError(self.name, "lets nothing out", "Add a table [out.<record>]")
-        rules = {record: self.record(record, fields, identities) for record, fields in out.items()}
+        rules = {record: self.record(record, fields, identities) for record, fields in out.items() if record != PCAP}
+        trace = self.packets(content)
         for name in identities:
             if name not in self.used_identities:
                 raise self.refuse(f"id.{name}", None, "no rule uses it", 'Use it as "id.' + name + '", or delete it')
@@ -151,12 +162,29 @@ class _Loader:
             digest=hashlib.sha256(self.text.encode()).hexdigest(),
             rules=rules,
             schemas=dict(self.schemas),
+            trace=trace,
         )
+
+    def packets(self, content: Mapping[str, Any]) -> TraceRules | None:
+        """The header trace. A box reads the traffic once, so rules that need a first pass are refused here."""
+        trace = trace_rules(content, self.refuse)
+        if trace is None:
+            return None
+        if PCAP not in self.schemas:
+            raise self.refuse(f"out.{PCAP}", None, "no analyzer emits packets", 'Add "packets" to analysis.analyzers')
+        if trace.two_passes:
+            raise self.refuse(
+                f"out.{PCAP}",
+                None,
+                "has rules that need a first pass over the trace (passes.scanners, tcp.options.ts = rank)",
+                'A box reads once: write ts = "flow_rank" and leave passes out, or use bunker anonymize',
+            )
+        return trace
 
     def head(self, head: Any) -> dict[str, Any]:
         if not isinstance(head, dict):
             raise ConfigurationError(self.name, "has no table [policy]", "Add one with format, name and purpose")
-        self.only("policy", head, ("format", "name", "purpose", "default", "profile"))
+        self.only("policy", head, ("format", "name", "purpose", "default", "profile", "accept"))
         for key in ("format", "name", "purpose"):
             if key not in head:
                 raise self.refuse("policy", None, f"{key} is missing", f"Add {key} = ...")

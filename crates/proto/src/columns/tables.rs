@@ -509,8 +509,184 @@ tables! {
         cert_sha1: Option<Digest>,
         /// Certificates that the server sent.
         cert_count: Option<Count>,
-        /// Anomalies, bits of `tls::Anomaly`.
+        /// Anomalies, bits of `tls::flags`.
         flags: Flags,
+        /// What carries the handshake: "tls", "dtls" or "quic".
+        transport: Enum,
+        /// Version of QUIC.
+        quic_version: Option<Enum>,
+        /// JA3S of the server.
+        ja3s: Option<Fingerprint>,
+        /// How the certificate's issuer says that it checked its subject: dv, ov, iv, ev; self-signed; none.
+        cert_policy: Option<Enum>,
+    }
+    /// A mail message that SMTP, POP3 or IMAP moved (smtp.log), or a session that went over to TLS before any.
+    Mail "mail" MailTable MailRow {
+        /// "smtp", "pop3" or "imap".
+        proto: Enum,
+        /// 1 for the first row of its flow.
+        trans_depth: Count,
+        /// What the client called itself (SMTP).
+        helo: Option<Host>,
+        /// Sender of the envelope.
+        mailfrom: Option<MailAddress>,
+        /// Recipients of the envelope.
+        rcptto: Option<TextList>,
+        /// Date field.
+        date: Option<Text>,
+        /// From field as it stands; Zeek's `from`, which is a keyword here.
+        from_: Option<Text>,
+        /// To fields, cut at commas.
+        to: Option<TextList>,
+        /// Cc fields, cut at commas.
+        cc: Option<TextList>,
+        /// Reply-To field.
+        reply_to: Option<Text>,
+        /// Message-ID field.
+        msg_id: Option<Text>,
+        /// In-Reply-To field.
+        in_reply_to: Option<Text>,
+        /// Subject field as it stands.
+        subject: Option<Text>,
+        /// Address in the X-Originating-IP field.
+        x_originating_ip: Option<Address>,
+        /// Last Received field: the first hop.
+        first_received: Option<Text>,
+        /// The one before it.
+        second_received: Option<Text>,
+        /// The server's reply to the message.
+        last_reply: Option<Text>,
+        /// Addresses of the connection (SMTP) and in the Received fields.
+        path: Option<AddressList>,
+        /// User-Agent or X-Mailer field.
+        user_agent: Option<UserAgent>,
+        /// The connection went over to TLS.
+        tls: Flag,
+        /// Address alone of the From field.
+        from_addr: Option<MailAddress>,
+        /// Code of the server's reply (SMTP).
+        reply_code: Option<Code>,
+        /// Mechanism of the authentication that was tried: a known word, or "other".
+        auth: Option<Enum>,
+        /// What moved it: DATA, BDAT, MAIL (an envelope alone), STARTTLS, RETR, TOP, FETCH, APPEND.
+        command: Enum,
+        /// Bytes of the message as moved.
+        size: Bytes,
+        /// Declared type of the message.
+        content_type: Option<Mime>,
+        /// Its parts, multiparts not counted.
+        parts: Count,
+        /// Declared type of each part.
+        part_types: Option<TextList>,
+        /// Type of each part by its bytes, empty where unknown.
+        part_mimes: Option<TextList>,
+        /// Bytes of each part, decoded.
+        part_sizes: Option<TextList>,
+        /// SHA-256 of each part, decoded, if hashes are asked for.
+        part_sha256: Option<TextList>,
+        /// File names of parts.
+        file_names: Option<TextList>,
+        /// It is a part of a message.
+        partial: Flag,
+        /// Anomalies, bits of `mail::flags`.
+        flags: Flags,
+        /// Bytes of it were never captured.
+        gap: Flag,
+        /// Raw header.
+        head: Option<Content>,
+        /// First bytes of the message, header included.
+        body: Option<Content>,
+    }
+    /// The beginning of an SSH connection (ssh.log).
+    Ssh "ssh" SshTable SshRow {
+        /// Version that both speak: 1 or 2.
+        version: Option<Count>,
+        /// Identification of the client.
+        client: Option<Text>,
+        /// Identification of the server.
+        server: Option<Text>,
+        /// Cipher from client to server, as both would choose it.
+        cipher_alg: Option<Enum>,
+        /// Its authentication code.
+        mac_alg: Option<Enum>,
+        /// Its compression.
+        compression_alg: Option<Enum>,
+        /// Key exchange.
+        kex_alg: Option<Enum>,
+        /// Type of the server's host key.
+        host_key_alg: Option<Enum>,
+        /// HASSH of the client.
+        hassh: Option<Fingerprint>,
+        /// HASSH of the server.
+        hassh_server: Option<Fingerprint>,
+        /// Anomalies, bits of `ssh::flags`.
+        flags: Flags,
+    }
+    /// An NTP message (ntp.log).
+    Ntp "ntp" NtpTable NtpRow {
+        /// Version.
+        version: Count,
+        /// Mode: 3 client, 4 server, 5 broadcast, 6 control, 7 private.
+        mode: Count,
+        /// Distance from a clock.
+        stratum: Count,
+        /// Longest time between messages.
+        poll: Option<Duration>,
+        /// Precision of its clock.
+        precision: Option<Duration>,
+        /// Round trips to the clock.
+        root_delay: Option<Duration>,
+        /// Dispersion to the clock.
+        root_disp: Option<Duration>,
+        /// Four letters of a clock, or the address of the server's server.
+        ref_id: Option<Text>,
+        /// When its clock was last set.
+        ref_time: Option<Time>,
+        /// When the request left, by the client.
+        org_time: Option<Time>,
+        /// When the request came, by the server.
+        rec_time: Option<Time>,
+        /// When this message left.
+        xmt_time: Option<Time>,
+        /// Extension fields.
+        num_exts: Count,
+        /// The originator sent it.
+        is_orig: Flag,
+    }
+    /// A DHCP message (dhcp.log has one line an exchange).
+    Dhcp "dhcp" DhcpTable DhcpRow {
+        /// Identifier of the exchange.
+        trans_id: Count,
+        /// Kind of message in words.
+        msg_type: Enum,
+        /// Address of the client, when it has one.
+        client_addr: Option<Address>,
+        /// Address that the server gives.
+        assigned_addr: Option<Address>,
+        /// Address that the client asks for.
+        requested_addr: Option<Address>,
+        /// Address of the server.
+        server_addr: Option<Address>,
+        /// Link-layer address of the client.
+        mac: Option<Mac>,
+        /// Name of the client.
+        host_name: Option<Host>,
+        /// Full name of the client.
+        client_fqdn: Option<Host>,
+        /// Domain that the server gives.
+        domain: Option<Host>,
+        /// Time of the lease.
+        lease_time: Option<Duration>,
+        /// Message of the client.
+        client_message: Option<Text>,
+        /// Message of the server.
+        server_message: Option<Text>,
+        /// Options that the client asks for, their numbers in order: who knows it, knows the system.
+        params: Option<Fingerprint>,
+        /// Class of the client's software.
+        vendor_class: Option<Text>,
+        /// The client sent it.
+        is_orig: Flag,
     }
     /// A captured packet.
     Packet "packet" PacketTable PacketRow {
@@ -520,6 +696,12 @@ tables! {
         wirelen: Bytes,
         /// Link type.
         linktype: Code,
+        /// Tag control information of a VLAN tag that the kernel took out of the bytes.
+        vlan_tci: Option<Code>,
+        /// Its protocol identifier.
+        vlan_tpid: Option<Code>,
+        /// The checksum was left to the sender's card and is not there yet.
+        checksum_unready: Flag,
         /// The packet from its link layer on.
         payload: Content,
     }

@@ -501,6 +501,9 @@ fn feed_one<D: Detect>(tracker: &mut Tracker, messages: &mut Messages<D>, want: 
         caplen: packet.captured.len() as u64,
         wirelen: u64::from(packet.wire_len),
         linktype: packet.linktype,
+        vlan_tci: packet.vlan.map(|(tci, _)| tci),
+        vlan_tpid: packet.vlan.map(|(_, tpid)| tpid),
+        checksum_unready: packet.checksum_not_ready,
         payload: packet.captured,
     };
     messages.tables.Packet.push(origin, row);

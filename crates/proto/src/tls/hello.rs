@@ -17,6 +17,10 @@ const ALPN: u16 = 16;
 const PRE_SHARED_KEY: u16 = 41;
 const VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
+/// Number of the key share before draft 23 of TLS 1.3.
+const DRAFT_KEY_SHARE: u16 = 40;
+/// Last draft of TLS 1.3 whose ServerHello is the short one.
+const LAST_SHORT_DRAFT: u16 = 0x7F15;
 const ECH: u16 = 0xFE0D;
 /// Values kept of one list of a hello. Real hellos have below 100 of each.
 const LIST_ITEMS: usize = 512;
@@ -28,31 +32,31 @@ const RETRY: [u8; 32] = [
 ];
 
 /// Reads from the front of a slice.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (front, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(front)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.take(1)?.first().copied()
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         be16(self.take(2)?, 0)
     }
 
     /// What stands behind a one-byte length.
-    fn vector8(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn vector8(&mut self) -> Option<&'a [u8]> {
         let length = usize::from(self.u8()?);
         self.take(length)
     }
 
     /// What stands behind a two-byte length.
-    fn vector16(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn vector16(&mut self) -> Option<&'a [u8]> {
         let length = usize::from(self.u16()?);
         self.take(length)
     }
@@ -92,8 +96,10 @@ pub struct ClientHello {
     pub point_formats: Vec<u8>,
     /// Signature algorithms, in order.
     pub signatures: Vec<u16>,
-    /// An encrypted hello was offered.
+    /// An encrypted hello was offered (or GREASE of one, which nobody can tell apart).
     pub ech: bool,
+    /// A pre-shared key was offered.
+    pub psk: bool,
 }
 
 /// What a server chose.
@@ -182,12 +188,41 @@ impl ClientHello {
                 ALPN => hello.alpn = protocols(body)?,
                 VERSIONS => hello.versions = numbers(Reader(body).vector8()?),
                 ECH => hello.ech = true,
+                PRE_SHARED_KEY => hello.psk = true,
                 _ => {}
             }
             Some(())
         })?;
         hello.extensions = kinds;
         Some(hello)
+    }
+
+    /// From a hello in the form of SSL 2 that offers a newer version (RFC 5246, appendix E.2), without its length.
+    #[must_use]
+    pub fn read_v2(message: &[u8]) -> Option<Self> {
+        let mut reader = Reader(message);
+        if reader.u8()? != 1 {
+            return None;
+        }
+        let version = reader.u16()?;
+        let (ciphers, session, challenge) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        let ciphers = reader.take(usize::from(ciphers))?;
+        let session = reader.take(usize::from(session))?.to_vec();
+        reader.take(usize::from(challenge))?;
+        // Suites of SSL 2 alone have a first byte that is not zero.
+        let ciphers = ciphers.chunks_exact(3).take(LIST_ITEMS).filter(|cipher| cipher.first() == Some(&0));
+        let ciphers = ciphers.filter_map(|cipher| be16(cipher, 1)).collect();
+        Some(Self { version, session, ciphers, ..Self::default() })
+    }
+
+    /// Bytes held, about.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        let numbers = [&self.ciphers, &self.extensions, &self.versions, &self.groups, &self.signatures];
+        let numbers = numbers.iter().fold(0usize, |sum, list| sum.saturating_add(list.capacity()));
+        let alpn = self.alpn.iter().fold(0usize, |sum, name| sum.saturating_add(name.capacity()).saturating_add(24));
+        let name = self.server_name.as_ref().map_or(0, Vec::capacity);
+        numbers.saturating_mul(2).saturating_add(alpn).saturating_add(name).saturating_add(self.session.capacity())
     }
 
     /// JA3: MD5 over version, suites, extensions, groups and point formats, in their order (salesforce/ja3).
@@ -217,7 +252,10 @@ impl ClientHello {
             |values: &[u16]| -> Vec<u16> { values.iter().copied().filter(|value| !is_grease(*value)).collect() };
         let ciphers = plain(&self.ciphers);
         let kinds = plain(&self.extensions);
-        let version = plain(&self.versions).into_iter().max().unwrap_or(self.version);
+        let offered = plain(&self.versions).into_iter();
+        // DTLS counts its versions downwards.
+        let highest = if transport == 'd' { offered.min() } else { offered.max() };
+        let version = highest.unwrap_or(self.version);
         let named = if kinds.contains(&SERVER_NAME) { 'd' } else { 'i' };
         let two = |count: usize| format!("{:02}", count.min(99));
         let head = format!(
@@ -245,20 +283,25 @@ impl ClientHello {
 }
 
 impl ServerHello {
-    /// From the body of a handshake message.
+    /// From the body of a handshake message. The drafts of TLS 1.3 up to 21 have neither session id nor compression method.
     #[must_use]
     pub fn read(body: &[u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let version = reader.u16()?;
+        let is_early_draft = (0x7F00..=LAST_SHORT_DRAFT).contains(&version);
         let mut hello = Self { version, legacy_version: version, ..Self::default() };
         hello.is_retry = reader.take(32)? == RETRY;
-        hello.session = reader.vector8()?.to_vec();
+        if !is_early_draft {
+            hello.session = reader.vector8()?.to_vec();
+        }
         hello.cipher = reader.u16()?;
-        reader.u8()?;
+        if !is_early_draft {
+            reader.u8()?;
+        }
         let kinds = extensions(&mut reader, |kind, body| {
             match kind {
                 VERSIONS => hello.version = be16(body, 0)?,
-                KEY_SHARE => hello.group = be16(body, 0),
+                KEY_SHARE | DRAFT_KEY_SHARE => hello.group = be16(body, 0),
                 PRE_SHARED_KEY => hello.resumed = true,
                 ALPN => hello.alpn = protocols(body)?.into_iter().next(),
                 _ => {}
@@ -267,6 +310,19 @@ impl ServerHello {
         })?;
         hello.extensions = kinds;
         Some(hello)
+    }
+
+    /// Whether this is TLS 1.3, a draft of it, or DTLS 1.3.
+    #[must_use]
+    pub const fn is_13(&self) -> bool {
+        matches!(self.version, 0x0304 | 0xFEFC | 0x7F00..=0x7FFF)
+    }
+
+    /// JA3S: MD5 over version, suite and extensions, in their order (salesforce/ja3).
+    #[must_use]
+    pub fn ja3s(&self) -> String {
+        let words: Vec<String> = self.extensions.iter().map(ToString::to_string).collect();
+        hex(&Md5::digest(format!("{},{},{}", self.legacy_version, self.cipher, words.join("-")).as_bytes()))
     }
 }
 
@@ -338,6 +394,28 @@ mod tests {
             ..ClientHello::default()
         };
         assert_eq!(hello.ja4('t'), "t13d1516h2_8daaf6152771_e5627efa2ab1");
+    }
+
+    #[test]
+    fn server_hello_of_an_early_draft_has_no_session() {
+        let mut body = vec![0x7F, 0x12];
+        body.extend_from_slice(&[3; 32]);
+        body.extend_from_slice(&[0x13, 0x01, 0, 8, 0, 40, 0, 4, 0, 29, 0, 0]);
+        let hello = ServerHello::read(&body).unwrap_or_default();
+        assert_eq!((hello.cipher, hello.group, hello.is_13()), (0x1301, Some(29), true));
+        // The published JA3S of such a hello is over "32530,4865,40".
+        assert_eq!(hello.ja3s(), "b8a8031b301aef7618403061e9f33065");
+    }
+
+    #[test]
+    fn hello_in_the_old_form_is_read_and_cut_nowhere() {
+        let mut message = vec![1, 3, 0, 0, 6, 0, 0, 0, 16, 0, 0, 4, 1, 0, 0x80];
+        message.extend_from_slice(&[9; 16]);
+        let hello = ClientHello::read_v2(&message).unwrap_or_default();
+        assert_eq!((hello.version, hello.ciphers.as_slice()), (0x0300, &[4u16][..]));
+        for end in 0..message.len() {
+            assert!(ClientHello::read_v2(message.get(..end).unwrap_or_default()).is_none());
+        }
     }
 
     #[test]

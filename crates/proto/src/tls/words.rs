@@ -18,6 +18,17 @@ pub fn version(number: u16) -> String {
     }
 }
 
+/// Version of QUIC: "1", "2", a draft, or its number in hex (Zeek's words).
+#[must_use]
+pub fn quic_version(number: u32) -> String {
+    match number {
+        1 => "1".to_owned(),
+        0x6B33_43CF => "2".to_owned(),
+        draft @ 0xFF00_0000..=0xFF00_00FF => format!("draft-{}", draft & 0xFF),
+        other => format!("unknown-{other:x}"),
+    }
+}
+
 macro_rules! names {
     ($(#[$doc:meta])* $name:ident { $($number:literal => $word:literal,)* }) => {
         $(#[$doc])*

@@ -2,7 +2,11 @@
 use crate::event::{Direction, Endpoint, Flow, FlowSummary, Sink};
 use crate::limits::Limits;
 use crate::tracker::history::History;
+use crate::tracker::overlap::Policy;
 use crate::tracker::tcp::{self, ACK, EndState, FIN, Half, Placed, RST, SYN, Segment};
+
+/// How far beyond what is expected a sequence number can be meant: the largest window there is (RFC 7323, 65,535 << 14).
+const FARTHEST: i32 = 1 << 30;
 
 /// Direction-less key of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,18 +36,21 @@ impl Key {
 pub enum Class {
     /// TCP, both sides closed or one reset.
     TcpClosed = 0,
-    /// TCP, handshake not complete.
+    /// TCP, a SYN that nobody has answered.
     TcpAttempt = 1,
+    /// TCP, answered, but the handshake is not complete.
+    TcpHandshake = 2,
     /// ICMP and other protocols without ports.
-    Other = 2,
+    Other = 3,
     /// UDP.
-    Udp = 3,
+    Udp = 4,
     /// TCP, established.
-    TcpIdle = 4,
+    TcpIdle = 5,
 }
 
 /// All classes, the one to give up first in front.
-pub const CLASSES: [Class; 5] = [Class::TcpClosed, Class::TcpAttempt, Class::Other, Class::Udp, Class::TcpIdle];
+pub const CLASSES: [Class; 6] =
+    [Class::TcpClosed, Class::TcpAttempt, Class::TcpHandshake, Class::Other, Class::Udp, Class::TcpIdle];
 
 impl Class {
     /// Idle time after which a flow of this class ends, ns.
@@ -52,10 +59,18 @@ impl Class {
         match self {
             Self::TcpClosed => limits.tcp_close_ns,
             Self::TcpAttempt => limits.tcp_attempt_ns,
+            Self::TcpHandshake => limits.tcp_handshake_ns,
             Self::Other => limits.icmp_idle_ns,
             Self::Udp => limits.udp_idle_ns,
             Self::TcpIdle => limits.tcp_idle_ns,
         }
+    }
+
+    /// Whether its time runs from when a flow came into it, whatever comes after that: a SYN that is sent again and again, and what
+    /// straggles in after the end, keep no flow alive (Zeek's `tcp_attempt_delay` and `tcp_close_delay`).
+    #[must_use]
+    pub const fn is_frozen(self) -> bool {
+        matches!(self, Self::TcpClosed | Self::TcpAttempt)
     }
 }
 
@@ -66,6 +81,8 @@ pub struct Tcp {
     pub halves: [Half; 2],
     syn_ns: Option<u64>,
     syn_ack_ns: Option<u64>,
+    /// Something else than a SYN came from the side that did not send the SYN/ACK.
+    confirmed: bool,
 }
 
 /// A flow and its neighbours in the list of its class.
@@ -78,6 +95,8 @@ pub struct Entry {
     pub key: Key,
     /// Time-out class.
     pub class: Class,
+    /// When its time began to run, ns: the last packet, but see [`Class::is_frozen`].
+    pub idle_since_ns: u64,
     /// Older neighbour (slot), or none.
     pub maybe_older: u32,
     /// Newer neighbour (slot), or none.
@@ -110,7 +129,18 @@ impl Entry {
         if let Some(bytes) = self.summary.ip_bytes.get_mut(direction.index()) {
             *bytes = bytes.saturating_add(ip_len as u64);
         }
-        self.summary.last_ts_ns = self.summary.last_ts_ns.max(ts_ns);
+        // As Zeek has it: what comes after both sides have closed does not make the flow longer.
+        if !self.tcp.as_deref().is_some_and(are_both_over) {
+            self.summary.last_ts_ns = self.summary.last_ts_ns.max(ts_ns);
+        }
+    }
+
+    /// Count a payload that is no stream's.
+    pub fn note_payload(&mut self, direction: Direction, wire_len: usize) {
+        if let Some(bytes) = self.summary.payload_bytes.get_mut(direction.index()) {
+            *bytes = bytes.saturating_add(wire_len as u64);
+        }
+        self.history.note(direction, b'D');
     }
 
     /// Take a datagram of UDP or another protocol without a stream.
@@ -122,10 +152,7 @@ impl Entry {
         ts_ns: u64,
         sink: &mut impl Sink,
     ) {
-        if let Some(bytes) = self.summary.payload_bytes.get_mut(direction.index()) {
-            *bytes = bytes.saturating_add(wire_len as u64);
-        }
-        self.history.note(direction, b'D');
+        self.note_payload(direction, wire_len);
         if !self.condemned {
             sink.datagram(&self.flow, direction, payload, wire_len, ts_ns);
         }
@@ -142,56 +169,88 @@ impl Entry {
     ) -> HeldDelta {
         let Some(mut tcp) = self.tcp.take() else { return 0 };
         let before = held(&tcp);
-        self.note_flags(&tcp, direction, segment);
+        self.note_flags(&mut tcp, direction, segment);
+        self.start(&mut tcp, direction, segment);
+        self.note_sequence(halves(&mut tcp, direction).0, direction, segment);
+        self.count_retransmission(halves(&mut tcp, direction).0, direction, segment);
         self.handshake(&mut tcp, direction, segment, ts_ns);
+        tcp.confirmed |= segment.flags & SYN == 0
+            && (direction == Direction::Orig
+                || segment.payload_len > 0
+                || half(&tcp, Direction::Orig).state == EndState::Partial);
         self.data(&mut tcp, direction, segment, ts_ns, limits, sink);
         self.acknowledge(&mut tcp, direction, segment, ts_ns, limits, sink);
         self.finish_directions(&mut tcp, direction, segment, ts_ns, sink);
-        self.class = class_of(&tcp);
+        // What is over stays over: a straggler does not bring it back (Zeek's close timer, once set, is not cancelled).
+        if self.class != Class::TcpClosed {
+            self.class = class_of(&tcp);
+        }
         let after = held(&tcp);
         self.tcp = Some(tcp);
         after.saturating_sub(before)
     }
 
-    fn note_flags(&mut self, tcp: &Tcp, direction: Direction, segment: &Segment<'_>) {
+    /// History letters as Zeek's `update_history` has them.
+    fn note_flags(&mut self, tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) {
         let flags = segment.flags;
-        if flags & SYN != 0 && flags & (FIN | RST) != 0 {
-            self.history.note(direction, if flags & RST != 0 { b'I' } else { b'Q' });
-        }
-        if flags & SYN != 0 {
-            self.history.note(direction, if flags & ACK != 0 { b'H' } else { b'S' });
-        }
-        if segment.payload_len > 0 && flags & RST == 0 {
-            let half = half(tcp, direction);
-            let offset = half.offset_of(data_seq(segment));
-            let end = offset.saturating_add(i64::try_from(segment.payload_len).unwrap_or(i64::MAX));
-            if half.is_started()
-                && half.seen
-                && end <= i64::try_from(half.highest).unwrap_or(i64::MAX)
-                && half.highest > 0
-            {
-                self.history.note(direction, b'T');
-                if let Some(count) = self.summary.retransmissions.get_mut(direction.index()) {
-                    *count = count.saturating_add(1);
-                }
-            } else {
-                self.history.note(direction, b'D');
+        let (own, peer) = halves(tcp, direction);
+        let length = segment.payload_len;
+        match flags & (SYN | FIN | RST) {
+            0 if length > 0 => self.history.note(direction, b'D'),
+            0 if flags & ACK != 0 => self.history.note(direction, b'A'),
+            0 => {}
+            SYN => {
+                let letter = if flags & ACK == 0 { b'S' } else { b'H' };
+                let is_same = note_number(&mut own.last_flagged, 0, segment.seq);
+                self.history.note_numbered(direction, letter, is_same);
             }
-        } else if flags & ACK != 0 && flags & (SYN | FIN | RST) == 0 {
-            self.history.note(direction, b'A');
+            FIN => {
+                let number = segment.seq.wrapping_add(u32::try_from(length).unwrap_or(0));
+                self.history.note_numbered(direction, b'F', note_number(&mut own.last_flagged, 1, number));
+            }
+            RST => {
+                let is_same = note_number(&mut own.last_flagged, 2, segment.seq);
+                self.history.note_numbered(direction, b'R', is_same);
+            }
+            several => self.history.note(direction, if several & (FIN | RST) == FIN | RST { b'I' } else { b'Q' }),
         }
-        if flags & FIN != 0 && flags & SYN == 0 {
-            self.history.note(direction, b'F');
-        }
-        if flags & RST != 0 {
-            self.history.note(direction, b'R');
-        }
-        if segment.window == 0 && flags & (RST | FIN | SYN) == 0 {
+        if segment.window == 0 && flags & RST == 0 && peer.state != EndState::Closed && own.state != EndState::Reset {
             self.history.note(direction, b'W');
         }
     }
 
-    fn handshake(&mut self, tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, ts_ns: u64) {
+    /// Move `last_seq`; a segment with data that does not move it is late, a retransmission in Zeek's history.
+    fn note_sequence(&mut self, own: &mut Half, direction: Direction, segment: &Segment<'_>) {
+        const TOO_FAR: i32 = 1 << 20;
+        let flags = segment.flags;
+        let flag_numbers = u32::from(flags & SYN != 0).saturating_add(u32::from(flags & FIN != 0));
+        let data = if flags & RST == 0 { u32::try_from(segment.payload_len).unwrap_or(0) } else { 0 };
+        let end = segment.seq.wrapping_add(data).wrapping_add(flag_numbers);
+        let restarts = flags & SYN != 0 && matches!(own.state, EndState::SynSent | EndState::SynAckSent);
+        if !own.seen || restarts {
+            // A direction that is joined in the middle starts at its first segment's number, so that this is no retransmission.
+            own.last_seq = if flags & SYN != 0 { end } else { segment.seq };
+            if flags & SYN != 0 {
+                return;
+            }
+        }
+        #[allow(clippy::cast_possible_wrap)] // a difference of sequence numbers: RFC 9293 section 3.4
+        let delta = end.wrapping_sub(own.last_seq) as i32;
+        let is_wild = flags & (SYN | RST) != 0 && !(-TOO_FAR..=TOO_FAR).contains(&delta);
+        if is_wild || own.state == EndState::Reset {
+            return;
+        }
+        if delta > 0 {
+            if delta <= FARTHEST {
+                own.last_seq = end;
+            }
+        } else if segment.payload_len > 0 {
+            self.history.note(direction, b'T');
+        }
+    }
+
+    /// Where the streams begin.
+    fn start(&mut self, tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>) {
         let flags = segment.flags;
         let (own, peer) = halves(tcp, direction);
         if flags & SYN != 0 {
@@ -209,51 +268,85 @@ impl Entry {
         if flags & ACK != 0 && !peer.is_started() && flags & RST == 0 {
             peer.start(segment.ack);
         }
+    }
+
+    /// A segment all of whose bytes had come before.
+    fn count_retransmission(&mut self, own: &Half, direction: Direction, segment: &Segment<'_>) {
+        if segment.payload_len == 0 || segment.flags & RST != 0 || !own.seen {
+            return;
+        }
+        let length = i64::try_from(segment.payload_len).unwrap_or(i64::MAX);
+        let end = own.offset_of(data_seq(segment)).saturating_add(length);
+        if own.highest > 0
+            && end <= i64::try_from(own.highest).unwrap_or(i64::MAX)
+            && let Some(count) = self.summary.retransmissions.get_mut(direction.index())
+        {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// The endpoints' states, as Zeek's `UpdateStateMachine` has them.
+    fn handshake(&mut self, tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, ts_ns: u64) {
+        let flags = segment.flags;
+        let is_orig = direction == Direction::Orig;
+        let (own, peer) = halves(tcp, direction);
         own.seen = true;
         match own.state {
             EndState::Inactive => {
-                if flags & RST != 0 {
-                    own.state = EndState::Reset;
-                } else if flags & SYN != 0 {
-                    if flags & ACK != 0 {
+                if flags & SYN != 0 {
+                    if !is_orig {
                         if peer.state == EndState::SynSent {
-                            own.state = EndState::Established;
-                            peer.state = EndState::Established;
-                        } else {
-                            own.state = EndState::SynAckSent;
+                            peer.become_(EndState::Established);
                         }
+                        own.become_(EndState::Established);
+                    } else if flags & ACK != 0 {
+                        own.become_(EndState::SynAckSent);
                     } else {
-                        own.state = EndState::SynSent;
+                        own.become_(EndState::SynSent);
                     }
-                } else if flags & FIN != 0 {
-                    own.state = EndState::Closed;
-                } else {
-                    own.state = EndState::Partial;
-                    if peer.state == EndState::SynAckSent {
-                        own.state = EndState::Established;
-                        peer.state = EndState::Established;
-                    }
+                }
+                if flags & FIN != 0 {
+                    own.become_(EndState::Closed);
+                }
+                if flags & RST != 0 {
+                    own.become_(EndState::Reset);
+                }
+                // Some answer a SYN with an ACK before they send theirs: nothing is known by that.
+                let is_early_ack = !is_orig && segment.payload_len == 0 && peer.state == EndState::SynSent;
+                if own.state == EndState::Inactive && !is_early_ack {
+                    own.become_(if flags & ACK != 0 && peer.state == EndState::Established {
+                        EndState::Established
+                    } else {
+                        EndState::Partial
+                    });
                 }
             }
             EndState::SynSent | EndState::SynAckSent => {
+                if flags & FIN != 0 {
+                    own.become_(EndState::Closed);
+                }
                 if flags & RST != 0 {
-                    own.state = EndState::Reset;
-                } else if flags & FIN != 0 {
-                    own.state = EndState::Closed;
-                } else if flags & SYN != 0 && flags & ACK != 0 {
-                    own.state = EndState::Established;
-                    if peer.state == EndState::SynSent {
-                        peer.state = EndState::Established;
-                    }
-                } else if flags & ACK != 0 && peer.state != EndState::Inactive {
-                    own.state = EndState::Established;
+                    own.become_(EndState::Reset);
                 }
             }
-            EndState::Partial | EndState::Established | EndState::Closed => {
+            EndState::Partial | EndState::Established => {
+                let is_late_syn = flags & (SYN | ACK) == SYN && own.state == EndState::Partial;
+                if is_late_syn && peer.state == EndState::Inactive {
+                    own.become_(EndState::SynSent);
+                }
+                if flags & (FIN | RST) == FIN {
+                    own.become_(EndState::Closed);
+                    if peer.state == EndState::Reset && peer.before == EndState::Closed {
+                        peer.become_(EndState::Closed);
+                    }
+                }
                 if flags & RST != 0 {
-                    own.state = EndState::Reset;
-                } else if flags & FIN != 0 && flags & SYN == 0 {
-                    own.state = EndState::Closed;
+                    own.become_(EndState::Reset);
+                }
+            }
+            EndState::Closed => {
+                if flags & RST != 0 && peer.state != EndState::Closed {
+                    own.become_(EndState::Reset);
                 }
             }
             EndState::Reset => {}
@@ -285,7 +378,7 @@ impl Entry {
         let (own, peer) = halves(tcp, direction);
         let offset = own.offset_of(data_seq(segment));
         // A window's worth beyond what is expected is the most that can be meant; further out it is nonsense or an attack.
-        if offset > i64::try_from(own.next).unwrap_or(i64::MAX).saturating_add(1 << 30) {
+        if offset > i64::try_from(own.next).unwrap_or(i64::MAX).saturating_add(i64::from(FARTHEST)) {
             return;
         }
         if segment.flags & RST == 0 {
@@ -304,7 +397,14 @@ impl Entry {
         match own.place(offset, payload.len()) {
             Placed::Empty | Placed::Old => {}
             Placed::InOrder { skip } => {
-                self.fill(own, direction, payload.get(skip..).unwrap_or(&[]), ts_ns, sink);
+                if own.policy != Policy::First && own.has_hole() {
+                    let (decided, differs) = own.decide(offset, payload);
+                    self.summary.inconsistencies = self.summary.inconsistencies.saturating_add(u32::from(differs));
+                    self.deliver(own, direction, decided.get(skip..).unwrap_or(&[]), ts_ns, sink);
+                    self.drain(own, direction, sink);
+                } else {
+                    self.fill(own, direction, payload.get(skip..).unwrap_or(&[]), ts_ns, sink);
+                }
             }
             Placed::Held => {
                 if let Ok(at) = u64::try_from(offset) {
@@ -454,9 +554,10 @@ impl Entry {
         while own.has_hole() {
             self.give_up_hole(own, direction, ts_ns, sink);
         }
-        // Acknowledged, so it was sent, and we never saw it (the FIN's own number is no byte).
+        // Acknowledged, so it was sent, and we never saw it (the FIN's own number is no byte). Of a side that never spoke nothing is
+        // told.
         let acked = own.maybe_fin.map_or(own.acked, |fin| own.acked.min(fin));
-        let missing = acked.saturating_sub(own.next);
+        let missing = if own.seen { acked.saturating_sub(own.next) } else { 0 };
         if missing > 1 || (missing == 1 && own.maybe_fin.is_some()) {
             self.gap(own, direction, missing, ts_ns, sink);
         }
@@ -503,13 +604,13 @@ impl Entry {
             let (own, _) = halves(&mut tcp, direction);
             self.flush(own, direction, ts_ns, sink);
             if let Some(bytes) = self.summary.payload_bytes.get_mut(direction.index()) {
-                *bytes = own.highest;
+                *bytes = own.size();
             }
         }
         let [orig, resp] = &tcp.halves;
-        let payload_seen = orig.highest > 0 || resp.highest > 0;
-        self.summary.conn_state = tcp::conn_state(orig.state, resp.state, payload_seen);
         self.summary.history = self.history.text();
+        let payload_seen = orig.size() > 0 || resp.size() > 0;
+        self.summary.conn_state = tcp::conn_state(orig.state, resp.state, payload_seen, &self.summary.history);
         -before
     }
 
@@ -521,16 +622,21 @@ impl Entry {
         }
         let Some(tcp) = &self.tcp else { return false };
         let own = half(tcp, direction);
+        let [orig, resp] = &tcp.halves;
+        if is_over(orig) || is_over(resp) {
+            return true; // even with the same number: some try again after a refusal
+        }
         if own.is_started() && own.base() == segment.seq.wrapping_add(1) {
             return false; // the same SYN again
         }
-        let [orig, resp] = &tcp.halves;
-        let over = |state: EndState| matches!(state, EndState::Closed | EndState::Reset);
-        over(orig.state)
-            || over(resp.state)
-            || ts_ns.saturating_sub(self.summary.last_ts_ns) > limits.tcp_attempt_ns
+        ts_ns.saturating_sub(self.summary.last_ts_ns) > limits.tcp_handshake_ns
             || (own.seen && own.state == EndState::SynSent && !half(tcp, direction.other()).seen)
     }
+}
+
+/// Whether `number` is the one remembered at `place`, which it is from now on.
+fn note_number(remembered: &mut [u32; 3], place: usize, number: u32) -> bool {
+    remembered.get_mut(place).is_some_and(|known| core::mem::replace(known, number) == number)
 }
 
 fn held(tcp: &Tcp) -> i64 {
@@ -559,15 +665,28 @@ const fn data_seq(segment: &Segment<'_>) -> u32 {
     if segment.flags & SYN == 0 { segment.seq } else { segment.seq.wrapping_add(1) }
 }
 
+fn is_over(half: &Half) -> bool {
+    matches!(half.state, EndState::Closed | EndState::Reset)
+}
+
+fn are_both_over(tcp: &Tcp) -> bool {
+    tcp.halves.iter().all(is_over)
+}
+
 fn class_of(tcp: &Tcp) -> Class {
     let [orig, resp] = &tcp.halves;
-    let over = |half: &Half| matches!(half.state, EndState::Closed | EndState::Reset);
-    if (over(orig) && over(resp)) || orig.state == EndState::Reset || resp.state == EndState::Reset {
-        Class::TcpClosed
-    } else if matches!(orig.state, EndState::SynSent | EndState::SynAckSent | EndState::Inactive)
-        || matches!(resp.state, EndState::SynSent | EndState::SynAckSent)
+    let is_alone = |one: &Half, other: &Half| is_over(one) && other.state == EndState::Inactive;
+    if are_both_over(tcp)
+        || orig.state == EndState::Reset
+        || resp.state == EndState::Reset
+        || is_alone(orig, resp)
+        || is_alone(resp, orig)
     {
+        Class::TcpClosed
+    } else if matches!(orig.state, EndState::SynSent | EndState::SynAckSent) && resp.state == EndState::Inactive {
         Class::TcpAttempt
+    } else if !tcp.confirmed {
+        Class::TcpHandshake
     } else {
         Class::TcpIdle
     }

@@ -1,7 +1,10 @@
-//! Zeek's history letters: each once a direction, but for those that count (`C G T W`), which come again at 10, 100, 1,000.
+//! Zeek's history letters: each once a direction, but for those that count (`C G T W`), which come again at 10, 100, 1,000, and
+//! for `S H F R`, which come again when the sequence number is another one. At most [`LETTERS_KEPT`] are kept.
 use crate::event::Direction;
 
 const LETTERS: [u8; 14] = *b"SHADFRCTGWIQ^X";
+/// Letters of one history. Resets with ever new sequence numbers would make it grow; Zeek has no bound.
+pub const LETTERS_KEPT: usize = 128;
 const COUNTED: [u8; 4] = *b"CTGW";
 
 /// The letters so far.
@@ -31,10 +34,30 @@ impl History {
             }
             *seen |= bit;
         }
-        self.text.push(match direction {
-            Direction::Orig => letter,
-            Direction::Resp => letter.to_ascii_lowercase(),
-        });
+        self.push(direction, letter);
+    }
+
+    /// Note an event that is told again when it comes with another sequence number than the last one.
+    pub fn note_numbered(&mut self, direction: Direction, letter: u8, is_same: bool) {
+        if !self.has(direction, letter) {
+            self.note(direction, letter);
+        } else if !is_same {
+            self.push(direction, letter);
+        }
+    }
+
+    fn has(&self, direction: Direction, letter: u8) -> bool {
+        let Some(place) = LETTERS.iter().position(|known| *known == letter) else { return false };
+        self.once.get(direction.index()).is_some_and(|seen| seen & (1_u16 << place) != 0)
+    }
+
+    fn push(&mut self, direction: Direction, letter: u8) {
+        if self.text.len() < LETTERS_KEPT {
+            self.text.push(match direction {
+                Direction::Orig => letter,
+                Direction::Resp => letter.to_ascii_lowercase(),
+            });
+        }
     }
 
     /// The roles were flipped.

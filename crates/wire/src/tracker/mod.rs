@@ -6,6 +6,7 @@
 //! 3. `current_uid` names the flow in hand, so that a fault in a sink can be pinned to it.
 pub mod flow;
 pub mod history;
+pub mod overlap;
 pub mod restart;
 pub mod table;
 pub mod tcp;
@@ -21,6 +22,7 @@ use crate::packet::Packet;
 use crate::tunnel::{self, Inner};
 use flow::{CLASSES, Class, Entry, Key};
 use history::History;
+use overlap::Overlap;
 use restart::{Again, Born, Hand, Journal, Place};
 use table::{NONE, Table};
 use tcp::{ACK, SYN};
@@ -96,6 +98,7 @@ pub struct Tracker {
     limits: Limits,
     lane: u16,
     checksums: Checksums,
+    overlap: Overlap,
     table: Table,
     fragments: Fragments,
     counters: Counters,
@@ -119,6 +122,7 @@ impl Tracker {
             limits,
             lane,
             checksums,
+            overlap: Overlap::default(),
             table: Table::new(seed),
             fragments: Fragments::new(limits, seed),
             counters: Counters::default(),
@@ -133,6 +137,13 @@ impl Tracker {
             maybe_again: None,
             maybe_hand: None,
         }
+    }
+
+    /// The same with other overlap policies.
+    #[must_use]
+    pub fn with_overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = overlap;
+        self
     }
 
     /// The flow in hand while a sink is being called.
@@ -335,13 +346,13 @@ impl Tracker {
         for class in CLASSES {
             let idle = class.idle_ns(&self.limits);
             while let Some(slot) = self.table.oldest(class) {
-                let Some(last) = self.table.entry_mut(slot).map(|entry| entry.summary.last_ts_ns) else { break };
+                let Some(last) = self.table.entry_mut(slot).map(|entry| entry.idle_since_ns) else { break };
                 if last.saturating_add(idle) > self.now_ns {
                     break;
                 }
                 let outcome = match class {
                     Class::TcpClosed | Class::Udp | Class::Other => Outcome::Completed,
-                    Class::TcpAttempt | Class::TcpIdle => Outcome::TimedOut,
+                    Class::TcpAttempt | Class::TcpHandshake | Class::TcpIdle => Outcome::TimedOut,
                 };
                 self.close(slot, class, outcome, sink);
             }
@@ -415,7 +426,10 @@ impl Tracker {
             17 => self.udp(ip, vlan, packet, depth, maybe_outer, sink),
             1 | 58 => self.icmp(ip, vlan, packet, maybe_outer, sink),
             4 | 41 | 47 => match tunnel::of_protocol(ip.protocol, ip.payload) {
-                Some(inner) => self.tunnel(&inner, packet, depth, maybe_outer, sink),
+                Some(inner) => {
+                    let carrier = self.carrier(ip, vlan, packet, maybe_outer, sink);
+                    self.tunnel(&inner, packet, depth, carrier, sink)
+                }
                 None => self.other(ip, vlan, packet, maybe_outer, sink),
             },
             _ => self.other(ip, vlan, packet, maybe_outer, sink),
@@ -610,6 +624,34 @@ impl Tracker {
         Became::Icmp
     }
 
+    /// Count a packet for the flow of a tunnel without ports. Its payload is not told: what is inside is.
+    fn carrier(
+        &mut self,
+        ip: &Ip<'_>,
+        vlan: [Option<u16>; 2],
+        packet: &Packet<'_>,
+        maybe_outer: Option<u64>,
+        sink: &mut impl Sink,
+    ) -> Option<u64> {
+        let source = Endpoint { address: ip.source, port: 0 };
+        let destination = Endpoint { address: ip.destination, port: 0 };
+        let key = Key::new(source, destination, ip.protocol);
+        let slot = self.table.find(&key).or_else(|| {
+            self.open(key, source, destination, false, Class::Other, vlan, packet.ts_ns, maybe_outer, sink)
+        })?;
+        self.with_entry(
+            slot,
+            source,
+            ip,
+            packet,
+            |entry, direction, _, _| {
+                entry.note_payload(direction, ip.payload_len);
+                0
+            },
+            sink,
+        )
+    }
+
     fn other(
         &mut self,
         ip: &Ip<'_>,
@@ -618,8 +660,12 @@ impl Tracker {
         maybe_outer: Option<u64>,
         sink: &mut impl Sink,
     ) -> Became {
-        let source = Endpoint { address: ip.source, port: 0 };
-        let destination = Endpoint { address: ip.destination, port: 0 };
+        // DCCP, SCTP and UDP-Lite have their ports where TCP has them.
+        let ports =
+            if matches!(ip.protocol, 33 | 132 | 136) { be16(ip.payload, 0).zip(be16(ip.payload, 2)) } else { None };
+        let (own, other) = ports.unwrap_or((0, 0));
+        let source = Endpoint { address: ip.source, port: own };
+        let destination = Endpoint { address: ip.destination, port: other };
         let key = Key::new(source, destination, ip.protocol);
         let maybe_slot = self.table.find(&key).or_else(|| {
             self.open(key, source, destination, false, Class::Other, vlan, packet.ts_ns, maybe_outer, sink)
@@ -672,7 +718,7 @@ impl Tracker {
         let delta = act(entry, direction, &limits, sink);
         let class = entry.class;
         self.held = self.held.saturating_add(delta);
-        self.table.touch(slot, listed_as, class);
+        self.table.touch(slot, listed_as, class, packet.ts_ns);
         if u64::try_from(self.held).is_ok_and(|held| held > self.limits.reassembly_bytes) {
             self.close(slot, class, Outcome::Evicted, sink);
         }
@@ -725,15 +771,23 @@ impl Tracker {
         }
         self.take_up(uid);
         self.journal.opened(Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
+        let maybe_tcp = (key.protocol == 6).then(|| {
+            let mut tcp = Box::<flow::Tcp>::default();
+            let [from_orig, from_resp] = &mut tcp.halves;
+            from_orig.policy = self.overlap.of(resp.address);
+            from_resp.policy = self.overlap.of(orig.address);
+            tcp
+        });
         let slot = self.table.insert(Entry {
             flow,
             born: self.place,
             key,
             class,
+            idle_since_ns: ts_ns,
             maybe_older: NONE,
             maybe_newer: NONE,
             condemned: false,
-            tcp: (key.protocol == 6).then(Box::default),
+            tcp: maybe_tcp,
             history,
             summary: FlowSummary { last_ts_ns: ts_ns, vlan, ..FlowSummary::default() },
         });
@@ -842,7 +896,9 @@ const fn is_service(port: u16) -> bool {
             | 3306
             | 3389
             | 3544
+            | 4754
             | 4789
+            | 4790
             | 5060
             | 5061
             | 5072
@@ -852,6 +908,7 @@ const fn is_service(port: u16) -> bool {
             | 5432
             | 6081
             | 6379
+            | 6635
             | 6666..=6669 | 8000 | 8080 | 8443 | 8888 | 9092 | 20000
     )
 }

@@ -23,7 +23,7 @@ pub struct Table {
     slots: Vec<Option<Entry>>,
     free: Vec<u32>,
     index: HashMap<Key, u32, Seed>,
-    lists: [List; 5],
+    lists: [List; 6],
 }
 
 impl Table {
@@ -34,7 +34,7 @@ impl Table {
             slots: Vec::new(),
             free: Vec::new(),
             index: HashMap::with_hasher(seed),
-            lists: [List { oldest: NONE, newest: NONE }; 5],
+            lists: [List { oldest: NONE, newest: NONE }; 6],
         }
     }
 
@@ -95,8 +95,14 @@ impl Table {
         Some(entry)
     }
 
-    /// A packet came: the flow is the newest of its (perhaps new) class.
-    pub fn touch(&mut self, slot: u32, listed_as: Class, class: Class) {
+    /// A packet came: the flow is the newest of its (perhaps new) class, unless it stays in one whose time runs on.
+    pub fn touch(&mut self, slot: u32, listed_as: Class, class: Class, now_ns: u64) {
+        if listed_as == class && class.is_frozen() {
+            return;
+        }
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.idle_since_ns = entry.idle_since_ns.max(now_ns);
+        }
         if listed_as == class && self.list(class).newest == slot {
             return;
         }
@@ -121,10 +127,11 @@ impl Table {
     }
 
     fn list_mut(&mut self, class: Class) -> &mut List {
-        let [closed, attempt, other, udp, idle] = &mut self.lists;
+        let [closed, attempt, handshake, other, udp, idle] = &mut self.lists;
         match class {
             Class::TcpClosed => closed,
             Class::TcpAttempt => attempt,
+            Class::TcpHandshake => handshake,
             Class::Other => other,
             Class::Udp => udp,
             Class::TcpIdle => idle,

@@ -2,13 +2,15 @@
 //!
 //! Rules of this file:
 //! 1. Positions are unwrapped: 64-bit offsets from the first byte of the stream, so that wrap-around needs no thought above here.
-//! 2. Overlap: the bytes that came first win. Bytes already delivered are gone; a difference is seen only among bytes still held.
+//! 2. Overlap: the receiver's policy decides (`overlap`; by default the bytes that came first win). Bytes already delivered are
+//!    gone; a difference is seen only among bytes still held.
 //! 3. A hole is given up when the peer has acknowledged beyond it (or was never seen) and then `hole_packets` packets or `hole_ns`
 //!    have passed, or when a limit is reached. An acknowledgement alone makes no gap: it may overtake the data.
 use std::collections::BTreeMap;
 
 use crate::bytes::{be16, be32};
 use crate::limits::{Limits, PLACE_BYTES};
+use crate::tracker::overlap::Policy;
 
 /// A TCP header with what the tracker needs of its options.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +102,12 @@ pub enum EndState {
 pub struct Half {
     /// State of the endpoint that sends in this direction.
     pub state: EndState,
+    /// The one before.
+    pub before: EndState,
+    /// Sequence number behind the last segment, its SYN and FIN counted: what Zeek calls `last_seq`.
+    pub last_seq: u32,
+    /// Sequence number of the last SYN, FIN (its own) and RST.
+    pub last_flagged: [u32; 3],
     started: bool,
     /// Sequence number of stream offset 0.
     base: u32,
@@ -113,7 +121,11 @@ pub struct Half {
     pub maybe_fin: Option<u64>,
     /// The end was told to the sink.
     pub ended: bool,
+    /// Whose bytes count where held ones overlap: the receiver's.
+    pub policy: Policy,
     held: BTreeMap<u64, Piece>,
+    /// Edges of the segments that are held, as they came: for policies that compare them.
+    edges: Vec<(i64, i64)>,
     held_bytes: usize,
     hole_packets: u32,
     hole_since_ns: u64,
@@ -207,12 +219,93 @@ impl Half {
         }
     }
 
-    /// Hold `bytes` at `offset`; first wins. Returns whether a difference among held bytes was seen.
+    /// Hold `bytes` at `offset`. Returns whether a difference among held bytes was seen.
     pub fn hold(&mut self, offset: u64, bytes: &[u8], now_ns: u64) -> bool {
         if self.held.is_empty() {
             self.hole_packets = 0;
             self.hole_since_ns = now_ns;
         }
+        if self.policy == Policy::First {
+            return self.hold_first(offset, bytes, now_ns);
+        }
+        let start = i64::try_from(offset).unwrap_or(i64::MAX);
+        let (decided, differs) = self.decide(start, bytes);
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.cut_out(offset, end);
+        self.hold_first(offset, &decided, now_ns);
+        if self.policy.looks_at_edges() {
+            let edge = (start, start.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX)));
+            if !self.edges.contains(&edge) {
+                self.edges.push(edge);
+                self.held_bytes = self.held_bytes.saturating_add(PLACE_BYTES);
+            }
+        }
+        differs
+    }
+
+    /// The bytes of a segment that begins at `start`, those replaced that waiting segments win; and whether any differed.
+    #[must_use]
+    pub fn decide(&self, start: i64, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut decided = bytes.to_vec();
+        let new = (start, start.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX)));
+        let mut differs = false;
+        let edges: Vec<_> = self.edges.iter().filter(|edge| edge.0 < new.1 && edge.1 > new.0).collect();
+        let from = self.held.range(..=u64::try_from(start).unwrap_or(0)).next_back().map_or(0, |(at, _)| *at);
+        for (at, piece) in self.held.range(from..u64::try_from(new.1).unwrap_or(0).max(from)) {
+            let Ok(at) = i64::try_from(*at) else { break };
+            let end = at.saturating_add(i64::try_from(piece.bytes.len()).unwrap_or(i64::MAX));
+            let (low, high) = (at.max(new.0), end.min(new.1));
+            if low >= high {
+                continue;
+            }
+            differs |= slice(&piece.bytes, at, low, high) != slice(bytes, start, low, high);
+            for edge in edges.iter().filter(|edge| edge.0 < high && edge.1 > low) {
+                if !self.policy.new_wins(new, **edge) {
+                    let (low, high) = (low.max(edge.0), high.min(edge.1));
+                    let known = slice(&piece.bytes, at, low, high);
+                    for (place, byte) in slice_mut(&mut decided, start, low, high).iter_mut().zip(known) {
+                        *place = *byte;
+                    }
+                }
+            }
+        }
+        (decided, differs)
+    }
+
+    /// Forget what is held from `start` to `end`.
+    fn cut_out(&mut self, start: u64, end: u64) {
+        let from = self.held.range(..=start).next_back().map_or(start, |(at, _)| *at);
+        let touched: Vec<u64> = self.held.range(from..end.max(from)).map(|(at, _)| *at).collect();
+        for at in touched {
+            let Some(piece) = self.held.remove(&at) else { continue };
+            self.held_bytes = self.held_bytes.saturating_sub(piece.bytes.len()).saturating_sub(PLACE_BYTES);
+            let piece_end = at.saturating_add(piece.bytes.len() as u64);
+            let before = usize::try_from(start.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.bytes.len());
+            let behind = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.bytes.len());
+            for (at, part) in [(at, piece.bytes.get(..before)), (end.min(piece_end), piece.bytes.get(behind..))] {
+                if let Some(part) = part
+                    && !part.is_empty()
+                {
+                    self.held_bytes = self.held_bytes.saturating_add(part.len()).saturating_add(PLACE_BYTES);
+                    self.held.insert(at, Piece { ts_ns: piece.ts_ns, bytes: part.to_vec() });
+                }
+            }
+        }
+    }
+
+    /// Forget edges of what has been delivered.
+    fn forget_edges(&mut self) {
+        if self.edges.is_empty() {
+            return;
+        }
+        let (next, before) = (i64::try_from(self.next).unwrap_or(i64::MAX), self.edges.len());
+        self.edges.retain(|edge| edge.1 > next);
+        let gone = before.saturating_sub(self.edges.len());
+        self.held_bytes = self.held_bytes.saturating_sub(gone.saturating_mul(PLACE_BYTES));
+    }
+
+    /// Hold `bytes` at `offset` where nothing is held yet.
+    fn hold_first(&mut self, offset: u64, bytes: &[u8], now_ns: u64) -> bool {
         let mut differs = false;
         let mut start = offset;
         let mut rest = bytes;
@@ -291,7 +384,7 @@ impl Half {
     /// Whether more is held than the limit.
     #[must_use]
     pub const fn is_over(&self, limits: &Limits) -> bool {
-        self.held_bytes > limits.out_of_order_bytes as usize
+        self.held_bytes > limits.out_of_order_bytes as usize || self.edges.len() > limits.overlap_segments as usize
     }
 
     /// Jump over `length` missing bytes.
@@ -305,18 +398,59 @@ impl Half {
         self.next = self.next.saturating_add(length);
         self.hole_packets = 0;
         self.hole_since_ns = now_ns;
+        self.forget_edges();
     }
 
     /// Throw away what is held.
     pub fn clear(&mut self) {
         self.held.clear();
+        self.edges.clear();
         self.held_bytes = 0;
     }
 }
 
+impl Half {
+    /// Another state; the one before is remembered.
+    pub const fn become_(&mut self, state: EndState) {
+        self.before = self.state;
+        self.state = state;
+    }
+
+    /// Payload bytes by sequence numbers, as Zeek counts them: up to the highest number sent or acknowledged, without SYN and FIN.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        if !self.seen {
+            return 0;
+        }
+        let last = u64::try_from(self.offset_of(self.last_seq)).unwrap_or(0);
+        let size = last.max(self.acked);
+        if self.maybe_fin.is_some() { size.saturating_sub(1) } else { size }
+    }
+}
+
+/// The part of `bytes`, which begin at `start`, from `low` to `high`.
+fn slice(bytes: &[u8], start: i64, low: i64, high: i64) -> &[u8] {
+    let at = |place: i64| usize::try_from(place.saturating_sub(start)).unwrap_or(0);
+    bytes.get(at(low)..at(high)).unwrap_or(&[])
+}
+
+/// The same, to be written.
+fn slice_mut(bytes: &mut [u8], start: i64, low: i64, high: i64) -> &mut [u8] {
+    let at = |place: i64| usize::try_from(place.saturating_sub(start)).unwrap_or(0);
+    bytes.get_mut(at(low)..at(high)).unwrap_or(&mut [])
+}
+
+/// Whether a history is that of an originator that sent a SYN, then a reset, and nothing else that counts: Zeek's pattern
+/// `^?S[^HAFGIQ]*R`.
+fn is_syn_then_reset(history: &str) -> bool {
+    let rest = history.strip_prefix('^').unwrap_or(history);
+    let Some(rest) = rest.strip_prefix('S') else { return false };
+    rest.split_once('R').is_some_and(|(before, _)| !before.contains(['H', 'A', 'F', 'G', 'I', 'Q']))
+}
+
 /// Zeek's conn_state from the endpoints' states (scripts/base/protocols/conn).
 #[must_use]
-pub fn conn_state(orig: EndState, resp: EndState, payload_seen: bool) -> &'static str {
+pub fn conn_state(orig: EndState, resp: EndState, payload_seen: bool, history: &str) -> &'static str {
     use EndState::{Closed, Established, Inactive, Partial, Reset, SynAckSent, SynSent};
     let orig_inactive = matches!(orig, Inactive | Partial);
     let resp_inactive = matches!(resp, Inactive | Partial);
@@ -332,7 +466,7 @@ pub fn conn_state(orig: EndState, resp: EndState, payload_seen: bool) -> &'stati
         }
         (Reset, _) => {
             if resp_inactive {
-                "RSTOS0"
+                if is_syn_then_reset(history) { "RSTOS0" } else { "OTH" }
             } else {
                 "RSTO"
             }

@@ -15,5 +15,6 @@ mod flows;
 mod fragments;
 mod make;
 mod network;
+mod overlap;
 mod packer;
 mod stream;

@@ -25,7 +25,7 @@ from bunker.model.analyzer import Analyzer
 from bunker.model.fields import RecordSchema
 from bunker.native.wire import Batch, Engine
 
-__all__ = ["AnalyzerFailed", "CallTimedOut", "Dispatcher", "LeftOut", "Output", "Suspect"]
+__all__ = ["AnalyzerFailed", "CallTimedOut", "Dispatcher", "LeftOut", "Output", "Runner", "Suspect"]
 
 
 class Output(Protocol):
@@ -55,6 +55,7 @@ class Dispatcher:
         left_out: Flows whose own end a worker died on: the analyzer is not given it again.
         suspects: Parts of batches that a worker died on.
         on_error: Sees the exceptions themselves; diagnostic mode alone may pass one, because they carry traffic.
+        external: Makes the runner of an analyzer that is a program.
     Invariants:
         After `turn` nothing of the turn's messages is held here.
         A flow in `condemned` has no record in any batch written after it got there.
@@ -70,6 +71,7 @@ class Dispatcher:
         left_out: tuple[LeftOut, ...] = (),
         suspects: tuple[Suspect, ...] = (),
         on_error: Callable[[BaseException], None] | None = None,
+        external: Callable[[Analyzer, int], Runner] | None = None,
     ) -> None:
         self.runners = [
             Runner(
@@ -81,6 +83,8 @@ class Dispatcher:
                 suspects=tuple(suspect for suspect in suspects if suspect.analyzer == number),
                 on_error=on_error,
             )
+            if analyzer.program is None or external is None
+            else external(analyzer, number)
             for number, analyzer in enumerate(analyzers)
         ]
         # Whoever sees one message at a time sees flows first: a flow it fails on is told so to those who see batches.

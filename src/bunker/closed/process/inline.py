@@ -9,28 +9,38 @@ jail are left out, since there is nobody to hide the packets from.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
+import msgspec
+
+from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher, Runner
+from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
+from bunker.closed.process.external import PlainKeepers
 from bunker.closed.process.hand import own_hand
+from bunker.closed.process.interpreter import interpreters
+from bunker.closed.process.link import pair
 from bunker.closed.process.releaser import refusal_counter
 from bunker.closed.process.setup import open_files
 from bunker.closed.process.worker import PHASES
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle
 from bunker.model import diagnostics
+from bunker.model.analyzer import Analyzer
 from bunker.model.counters import Counter
 from bunker.model.diagnostics import DiagnosticKind, Reason
 from bunker.model.fields import RecordSchema
 from bunker.model.heartbeat import EndReason, Tier
 from bunker.native.clear import ClearedBatch, Gate
-from bunker.native.wire import Batch, Engine
+from bunker.native.wire import Batch, Engine, Hand
 from bunker.policy.load import policy_of
 
 
@@ -39,7 +49,11 @@ class _Inline:
 
     def __init__(self, bundle: Bundle, egress_fd: int) -> None:
         policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
-        self.gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
+        self.gate = Gate(
+            policy.compiled(),
+            {name: schema.described() for name, schema in bundle.schemas.items()},
+            policy.packets(),
+        )
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
@@ -106,6 +120,32 @@ class _Inline:
         self.write(self.envelopes.diagnostics([event]))
 
 
+def _external(bundle: Bundle, hand: Hand, stack: ExitStack) -> Callable[[Analyzer, int], Runner]:
+    """Programs as ordinary processes, their files in a temporary folder."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bunker-programs-")) if bundle.programs else ""
+    for path, content in bundle.program_files.items():
+        file = Path(folder) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(0o555)
+    ends: dict[str, int] = {}
+    settings = []
+    for name, program in zip(bundle.programs, interpreters(bundle, folder=folder), strict=True):
+        keeper_end, ends[name] = pair()
+        settings.append(msgspec.structs.replace(program.settings(keeper_end), own_session=True))
+    keepers = PlainKeepers(settings)
+    stack.callback(keepers.end)
+    return lambda analyzer, number: ExternalRunner(
+        analyzer,
+        ends[analyzer.name],
+        number=number,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        revive=keepers.revive,
+    )
+
+
 def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[tuple[int, int, str]]:
     """Run an experiment over capture files without a box; tracebacks of analyzers go to standard error.
 
@@ -114,11 +154,21 @@ def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[
     Raises:
         ConfigurationError: a file, filter or analyzer is not to be had.
     """
-    experiment = bundle.experiment
     output = _Inline(bundle, egress_fd)
+    with ExitStack() as stack:
+        return _run(bundle, files, output, stack)
+
+
+def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitStack) -> list[tuple[int, int, str]]:
+    experiment = bundle.experiment
     hand = own_hand()
     dispatcher = Dispatcher(
-        bundle.load_analyzers(), output, hand=hand, phases=PHASES, on_error=traceback.print_exception
+        bundle.load_analyzers(),
+        output,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        external=_external(bundle, hand, stack),
     )
     dispatcher.begin_pass(1)
     engine = Engine(

@@ -16,6 +16,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -71,7 +72,8 @@ class JailSpec:
             `scratches`. 0: none.
         scratches: Of a new box: uid to size of the scratch directories of its processes.
         execute: Of the supervisor: it may start external programs.
-        readable: Of a new box: further paths to show (the programs of external analyzers).
+        readable: Of a new box: further paths to show (interpreters and libraries of external analyzers).
+        files: Of a new box: absolute path to content of files that its root has and this machine has not.
         import_paths: Of a new box: further directories to import from.
     """
 
@@ -87,6 +89,7 @@ class JailSpec:
     scratches: Mapping[int, int] = field(default_factory=dict)
     execute: bool = False
     readable: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
     import_paths: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -230,7 +233,13 @@ def enter_box(spec: JailSpec, module: str, argument: str = "") -> Process:
     """
     reading, writing = os.pipe()
     order_fd = os.memfd_create("order", os.MFD_CLOEXEC)
-    order = {"spec": asdict(spec), "module": module, "argument": argument, "places": asdict(places(spec))}
+    order = {
+        "spec": {**asdict(spec), "files": {}},
+        "module": module,
+        "argument": argument,
+        "places": asdict(places(spec)),
+    }
+    order["files"] = {path: base64.b64encode(content).decode() for path, content in spec.files.items()}
     os.pwrite(order_fd, json.dumps(order).encode(), 0)
     kept = sorted({order_fd, writing, *spec.descriptors.values()})
     actions: list[tuple[object, ...]] = [
@@ -367,6 +376,7 @@ def launch_spec(
         shown=list(new_box.shown) if new_box else [],
         links=list(new_box.links) if new_box else [],
         scratches=sorted(_scratches(spec).items()) if new_box else [],
+        files=sorted(spec.files.items()) if new_box else [],
         readable=list(readable),
         keep=sorted({*spec.descriptors.values(), *keep}),
         writable=None if spec.writable is None else [*(spec.descriptors[name] for name in spec.writable), *keep],

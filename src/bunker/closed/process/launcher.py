@@ -9,6 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import base64
 import gc
 import importlib
 import json
@@ -77,7 +78,7 @@ def _prepare(
     around: jail.Surroundings | None,
     places: jail.Places | None,
 ) -> None:
-    readable = around.readable if around else places.shown if places else ()
+    readable = around.readable if around else (*places.shown, *spec.files) if places else ()
     told = jail.launch_spec(
         spec,
         new_box=places,
@@ -180,6 +181,7 @@ def main() -> NoReturn:
         spec,
         role=jail.Role(spec.role),
         scratches={int(uid): size for uid, size in spec.scratches.items()},
+        files={path: base64.b64decode(content) for path, content in order["files"].items()},
     )
     places = jail.Places(
         shown=tuple(order["places"]["shown"]),

@@ -139,7 +139,11 @@ class Releaser:
         self.settings = settings
         self.names = sorted(bundle.schemas)
         self.analyzers = [source.name for source in bundle.sources]
-        self.gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
+        self.gate = Gate(
+            policy.compiled(),
+            {name: schema.described() for name, schema in bundle.schemas.items()},
+            policy.packets(),
+        )
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
         self.pages = [CounterPage.attach(fd, writable=False) for fd in settings.all_counters_fds]
         self.lanes = [

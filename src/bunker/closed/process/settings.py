@@ -15,6 +15,9 @@ import msgspec
 from bunker.errors import BoxError
 from bunker.model.heartbeat import Tier
 
+FIRST_WORKER_UID = 3
+"""Uids of a box: 0 supervisor, 1 releaser, 2 capturer, then workers, then keepers of external programs."""
+
 
 class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Where a lane's spool is: descriptors of its files, in order, and the size of a slot."""
@@ -112,7 +115,21 @@ class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     live: bool
     hand_fd: int
     ledger_fd: int
+    external_fds: list[int] = msgspec.field(default_factory=list)
+    """Dialogues with the keepers of the bundle's programs, in their order."""
     restart: Restart | None = None
+
+
+class ExternalSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Everything for the keeper of an external program."""
+
+    link_fd: int
+    argv: list[str]
+    executable: str
+    directory: str
+    """Where the program's own files are."""
+    own_session: bool = False
+    """Nothing else ends what it starts; diagnostic mode alone."""
 
 
 class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -140,6 +157,8 @@ class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     capturer: CapturerSettings
     workers: list[WorkerSettings]
     releaser: ReleaserSettings
+    externals: list[ExternalSettings]
+    """One for each lane and program."""
     worker_memory: int
     """Bytes of address space."""
     orders_fd: int

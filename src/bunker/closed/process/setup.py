@@ -24,11 +24,14 @@ from bunker import limits
 from bunker.closed.capture.filter import compile_filter, filters_for_files
 from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
 from bunker.closed.process.hand import create_page
-from bunker.closed.process.jail import JailSpec, Process, Role, enter_box
+from bunker.closed.process.interpreter import Interpreter, interpreters
+from bunker.closed.process.jail import UIDS, JailSpec, Process, Role, enter_box
 from bunker.closed.process.ledger import create_ledger
 from bunker.closed.process.link import pair
 from bunker.closed.process.settings import (
+    FIRST_WORKER_UID,
     CapturerSettings,
+    ExternalSettings,
     LaneSettings,
     ReleaserSettings,
     SpoolSettings,
@@ -41,6 +44,7 @@ from bunker.closed.spool.keys import create_store
 from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import Bundle
 from bunker.model.counters import CounterPage
+from bunker.model.external import PROGRAM_ROOT
 from bunker.model.heartbeat import Tier
 
 _STDIN = "-"
@@ -131,7 +135,15 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
 class _Lanes:
     """Descriptors of all lanes, and the settings that name them."""
 
-    def __init__(self, run: bytes, spool: list[LaneFiles], rings: list[RingSetup], fds: Descriptors) -> None:
+    def __init__(
+        self,
+        run: bytes,
+        spool: list[LaneFiles],
+        rings: list[RingSetup],
+        fds: Descriptors,
+        programs: list[Interpreter],
+    ) -> None:
+        self.externals: list[ExternalSettings] = []
         self.capturer: list[LaneSettings] = []
         self.workers: list[WorkerSettings] = []
         self.records: list[int] = []
@@ -174,8 +186,41 @@ class _Lanes:
                     live=bool(rings),
                     hand_fd=fds.add(f"hand-{number}", create_page()),
                     ledger_fd=fds.add(f"ledger-{number}", create_ledger()),
+                    external_fds=self._programs(programs, number, fds),
                 )
             )
+
+    def _programs(self, programs: list[Interpreter], lane: int, fds: Descriptors) -> list[int]:
+        """A dialogue for each program of a lane; the worker's ends."""
+        found: list[int] = []
+        for number, program in enumerate(programs):
+            keeper_end, worker_end = pair()
+            self.externals.append(program.settings(fds.add(f"external-keeper-{lane}-{number}", keeper_end)))
+            found.append(fds.add(f"external-{lane}-{number}", worker_end))
+        return found
+
+
+def _needs_uids(bundle: Bundle) -> None:
+    """Whether there are enough uids for the processes of a run, and at all, if it has external programs.
+
+    Raises:
+        ConfigurationError: there are not.
+    """
+    programs, lanes = len(bundle.programs), bundle.experiment.lanes
+    if not programs:
+        return
+    if os.geteuid() != 0:
+        raise ConfigurationError(
+            "external analyzers",
+            "need a box in which each process has a uid of its own",
+            "Start the run as root, or use --closed-box none for lab traffic",
+        )
+    if FIRST_WORKER_UID + lanes * (1 + programs) > UIDS:
+        raise ConfigurationError(
+            "external analyzers",
+            f"{lanes} lanes with {programs} programs each are more processes than a box has uids ({UIDS})",
+            "Use fewer lanes",
+        )
 
 
 def _bundle_fd(bundle: Bundle) -> int:
@@ -205,6 +250,8 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         BoxError: the jail is below the floor.
     """
     experiment = bundle.experiment
+    _needs_uids(bundle)
+    programs = interpreters(bundle)
     run = run or os.urandom(16)
     fds = Descriptors()
     with ExitStack() as stack:
@@ -222,7 +269,7 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
             block_bytes=experiment.block_bytes,
         )
         fds.add("bundle", _bundle_fd(bundle))
-        lanes = _Lanes(run, spool, rings, fds)
+        lanes = _Lanes(run, spool, rings, fds, programs)
         orders_out, orders_in = os.pipe2(os.O_CLOEXEC)
         verdict_out, verdict_in = os.pipe2(os.O_CLOEXEC)
         acks_out, acks_in = os.pipe2(os.O_CLOEXEC)
@@ -260,6 +307,7 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
                 enforcement={},
                 tier=Tier.PROCESS,
             ),
+            externals=lanes.externals,
             worker_memory=experiment.analysis_memory + _WORKER_BASE_BYTES,
             orders_fd=fds.add("orders-in", orders_in),
             verdict_fd=fds.add("verdict-in", verdict_in),
@@ -267,5 +315,11 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
             stall_ns=_STALLS_PER_CALL * experiment.time_per_call_ns + _STALL_NS,
             max_age_ns=experiment.max_age_ns,
         )
-        spec = JailSpec(role=Role.SUPERVISOR, descriptors=fds.by_name)
+        spec = JailSpec(
+            role=Role.SUPERVISOR,
+            descriptors=fds.by_name,
+            execute=bool(programs),
+            readable=tuple(sorted({path for program in programs for path in program.readable})),
+            files={f"{PROGRAM_ROOT}/{path}": content for path, content in bundle.program_files.items()},
+        )
         return enter_box(spec, "bunker.closed.process.supervisor", encoded(settings))

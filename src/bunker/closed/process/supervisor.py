@@ -29,11 +29,19 @@ from types import FrameType
 import msgspec
 
 from bunker.closed.process import capturer as capturer_role
+from bunker.closed.process import worker as worker_role
+from bunker.closed.process.external import Keepers
 from bunker.closed.process.hand import BUSY, HandReader, InHand, Phase
 from bunker.closed.process.jail import Enforcement, JailSpec, Process, Role, spawn, surroundings
 from bunker.closed.process.releaser import ACK, WORKER_DEAD, Verdict
 from bunker.closed.process.restarts import Cause, LaneRestarts, cause_of
-from bunker.closed.process.settings import SpoolSettings, SupervisorSettings, encoded, settings_of
+from bunker.closed.process.settings import (
+    FIRST_WORKER_UID,
+    SpoolSettings,
+    SupervisorSettings,
+    encoded,
+    settings_of,
+)
 from bunker.errors import BoxError
 from bunker.native.jail import lock_down
 
@@ -41,7 +49,7 @@ EXIT_FAILED = 1
 EXIT_DAMAGED = capturer_role.EXIT_DAMAGED
 _WATCH_MS = 100
 _ACK_S = 60.0
-_RELEASER_UID, _CAPTURER_UID, _WORKER_UID = 1, 2, 3
+_RELEASER_UID, _CAPTURER_UID, _WORKER_UID = 1, 2, FIRST_WORKER_UID
 
 
 def _spool(spool: SpoolSettings) -> dict[str, int]:
@@ -81,11 +89,17 @@ class Supervisor:
         self.verdict: Verdict | None = None
         """Why everything was destroyed."""
         self.deadline = None if settings.max_age_ns is None else time.monotonic_ns() + settings.max_age_ns
+        self.keepers = Keepers(
+            settings.externals,
+            memory_bytes=settings.worker_memory,
+            first_uid=_WORKER_UID + len(settings.workers),
+        )
 
     def start(self) -> None:
         """Start the workers, the capturer (which waits for its order), and the releaser, which tells what holds for
         all; then capture.
         """
+        self.keepers.start()
         for worker in self.settings.workers:
             self._start_worker(worker.spool.lane)
         self._start_capturer()
@@ -106,6 +120,7 @@ class Supervisor:
                 "counters": worker.counters_fd,
                 "hand": worker.hand_fd,
                 "ledger": worker.ledger_fd,
+                **{f"external-{number}": fd for number, fd in enumerate(worker.external_fds)},
                 **_spool(worker.spool),
             },
             unread=("records",),
@@ -153,6 +168,7 @@ class Supervisor:
         )
         # The releaser's own is told by what its launch has in common with its siblings': the floor is the same for all.
         several = {name: child.enforcement for name, child in self.children.items()}
+        several |= self.keepers.enforcement()
         several["supervisor"] = surroundings().enforcement
         told = msgspec.structs.replace(releaser, enforcement=Enforcement.weakest(several))
         self.children["releaser"] = spawn(spec, "bunker.closed.process.releaser", encoded(told))
@@ -206,6 +222,7 @@ class Supervisor:
         for number, lane in enumerate(self.lanes):
             if not lane.ended:
                 self._close_lane(number)
+        self.keepers.end()
 
     def run(self) -> int:
         """Until all children are gone. 0 if the run ended whole, EXIT_DAMAGED if it did but for a damaged capture
@@ -216,8 +233,11 @@ class Supervisor:
             poll = select.poll()
             for child in self.children.values():
                 poll.register(child.fileno(), select.POLLIN)
+            for fd in self.keepers.filenos():
+                poll.register(fd, select.POLLIN)
             poll.poll(_WATCH_MS)
             self._watch(time.monotonic_ns())
+            self._tend_keepers()
             for name, child in list(self.children.items()):
                 status = child.poll()
                 if status is not None:
@@ -229,6 +249,15 @@ class Supervisor:
         if self.failed:
             return EXIT_FAILED
         return EXIT_DAMAGED if self.damaged else 0
+
+    def _tend_keepers(self) -> None:
+        if not any(name.startswith("worker") for name in self.children):
+            self.keepers.end()
+        elif not self.failed:
+            try:
+                self.keepers.tend()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
 
     def _ended(self, name: str, status: int) -> None:
         if self.failed:
@@ -257,6 +286,9 @@ class Supervisor:
         hand = lane.hand.read()
         if hand.phase is Phase.ENDED:
             self._close_lane(number)
+            return
+        if status == worker_role.EXIT_OURS:
+            self._destroy(Verdict.CHILD_FAILED)
             return
         lane.restarts.died(hand, Cause.TIME if lane.stalled else cause_of(status))
         lane.stalled = False

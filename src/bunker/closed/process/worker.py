@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 from bunker import limits
 from bunker.closed.analyze.dispatch import Dispatcher, LeftOut, Suspect
+from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.analyze.runner import Phases
 from bunker.closed.process import frames
 from bunker.closed.process.hand import Phase, Word, open_hand
@@ -53,6 +54,8 @@ from bunker.model.counters import Counter, CounterPage
 from bunker.native.jail import lock_down
 from bunker.native.wire import Engine
 
+EXIT_OURS = 72
+"""The fault is ours or the machine's, no flow's: another worker would meet it again."""
 _IDLE_S = 0.5
 PHASES = Phases(
     phase=Word.PHASE,
@@ -88,6 +91,7 @@ class Worker:
             counts=self.counts,
             hand=self.hand,
         )
+        externals = dict(zip(bundle.programs, settings.external_fds, strict=True))
         self.dispatcher = Dispatcher(
             analyzers,
             self.output,
@@ -100,6 +104,9 @@ class Worker:
             )
             if restart
             else (),
+            external=lambda analyzer, number: ExternalRunner(
+                analyzer, externals[analyzer.name], number=number, hand=self.hand, phases=PHASES
+            ),
         )
         self.engine = self._new_engine()
         spool = settings.spool
@@ -419,5 +426,8 @@ def main() -> int:
     bundle = open_bundle(os.pread(settings.bundle_fd, os.fstat(settings.bundle_fd).st_size, 0))
     worker = Worker(settings, bundle)
     lock_down("worker")
-    worker.run()
+    try:
+        worker.run()
+    except BoxError:
+        return EXIT_OURS
     return 0

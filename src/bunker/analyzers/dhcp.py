@@ -1,0 +1,15 @@
+"""`dhcp`: one record for each dhcp message, the whole table but its content columns."""
+
+from __future__ import annotations
+
+from bunker.api import Emit, analyzer, message_record
+from bunker.api.dhcp import Message
+
+RECORD = message_record("dhcp")
+COLUMNS = [field.name for field in RECORD.fields]
+
+
+@analyzer(emits=RECORD, batch=True)
+def dhcp(batch: Message, emit: Emit) -> None:
+    """Emit the columns as they are."""
+    emit(batch.select(COLUMNS))  # type: ignore[attr-defined]

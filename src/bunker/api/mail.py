@@ -1,0 +1,58 @@
+"""Message: one mail that SMTP, POP3 or IMAP moved.
+
+The class is for annotations and editors; what an analyzer gets is a view into the core's columns whose attributes
+are made when they are read. Columns: `bunker.model.messages.message_record("mail")`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from bunker.model.record import Address
+
+
+class Message(Protocol):
+    """One mail, as far as it was seen. Times and durations in nanoseconds."""
+
+    MESSAGE_KIND: ClassVar[str] = "mail"
+
+    ts: int
+    uid: int
+    orig_h: Address
+    orig_p: int
+    resp_h: Address
+    resp_p: int
+    client: Address
+    server: Address
+    proto: str
+    trans_depth: int
+    command: str
+    helo: str | None
+    mailfrom: str | None
+    rcptto: list[str] | None
+    date: str | None
+    from_: str | None
+    from_addr: str | None
+    to: list[str] | None
+    cc: list[str] | None
+    reply_to: str | None
+    msg_id: str | None
+    subject: str | None
+    user_agent: str | None
+    last_reply: str | None
+    reply_code: int | None
+    tls: bool
+    auth: str | None
+    size: int
+    content_type: str | None
+    parts: int
+    part_types: list[str] | None
+    part_mimes: list[str] | None
+    part_sizes: list[str] | None
+    part_sha256: list[str] | None
+    file_names: list[str] | None
+    partial: bool
+    flags: int
+    gap: bool
+    head: bytes | None
+    body: bytes | None
