@@ -10,6 +10,7 @@ from bunker._core import (
     field_types,
     message_kinds,
     message_schema,
+    overlap_policies,
     panic_sites,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "field_types",
     "message_kinds",
     "message_schema",
+    "overlap_policies",
     "panic_sites",
 ]

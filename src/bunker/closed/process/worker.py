@@ -139,6 +139,8 @@ class Worker:
             needs=sorted(self.dispatcher.needs),
             seed=settings.seed,
             verify_checksums=experiment.verify_checksums,
+            auto_checksums=experiment.auto_checksums,
+            overlap=experiment.overlap,
         )
         spool = settings.spool
         keys = KeyStore.attach(spool.keys_fd, writable=False)
