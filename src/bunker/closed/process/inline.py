@@ -183,6 +183,8 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         needs=sorted(dispatcher.needs),
         seed=os.urandom(16),
         verify_checksums=experiment.verify_checksums,
+        auto_checksums=experiment.auto_checksums,
+        overlap=experiment.overlap,
     )
     reader = FileReader(
         open_files(files),

@@ -148,6 +148,8 @@ class Worker:
             needs=sorted(self.dispatcher.needs),
             seed=self.settings.seed,
             verify_checksums=self.experiment.verify_checksums,
+            auto_checksums=self.experiment.auto_checksums,
+            overlap=self.experiment.overlap,
             hand=self.hand,
         )
         engine.keep_journal()
