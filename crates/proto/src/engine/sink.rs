@@ -581,8 +581,11 @@ impl<D: Detect> Messages<D> {
         let [orig_pkts, resp_pkts] = summary.packets;
         let [orig_ip_bytes, resp_ip_bytes] = summary.ip_bytes;
         let [vlan, inner_vlan] = summary.vlan;
-        let [orig_retrans, resp_retrans] = summary.retransmissions;
-        let [orig_out_of_order, resp_out_of_order] = summary.out_of_order;
+        let [orig, resp] = &summary.measures;
+        let [orig_scale, resp_scale] = summary.window_scale;
+        let is_tcp = flow.protocol == 6;
+        let (orig_lengths, resp_lengths) = (orig.lengths(orig_ip_bytes), resp.lengths(resp_ip_bytes));
+        let (orig_gaps, resp_gaps) = (orig.gaps(), resp.gaps());
         let [orig_mss, resp_mss] = summary.mss;
         self.closed.push((flow.uid, outcome, maybe_fault));
         self.tables.Flow.push(
@@ -609,15 +612,57 @@ impl<D: Detect> Messages<D> {
                 vlan,
                 inner_vlan,
                 outer_uid: flow.maybe_outer,
-                orig_retrans: u64::from(orig_retrans),
-                resp_retrans: u64::from(resp_retrans),
-                orig_out_of_order: u64::from(orig_out_of_order),
-                resp_out_of_order: u64::from(resp_out_of_order),
+                orig_retrans: u64::from(orig.retransmissions),
+                resp_retrans: u64::from(resp.retransmissions),
+                orig_out_of_order: u64::from(orig.out_of_order),
+                resp_out_of_order: u64::from(resp.out_of_order),
                 inconsistencies: u64::from(summary.inconsistencies),
                 bad_checksums: u64::from(summary.bad_checksums),
                 handshake_rtt: summary.maybe_handshake_rtt_ns,
                 orig_mss: orig_mss.map(u64::from),
                 resp_mss: resp_mss.map(u64::from),
+                orig_retrans_bytes: orig.retransmitted_bytes,
+                orig_dup_acks: u64::from(orig.duplicate_acks),
+                orig_zero_windows: u64::from(orig.zero_windows),
+                orig_window_scale: orig_scale.map(u64::from),
+                orig_window_max: is_tcp.then_some(u64::from(orig.window_max)),
+                orig_in_flight_max: is_tcp.then_some(u64::from(orig.in_flight_max)),
+                orig_rtt_samples: u64::from(orig.rtt_samples),
+                orig_rtt_min: orig.rtt().map(|[min, _, _]| min),
+                orig_rtt_mean: orig.rtt().map(|[_, mean, _]| mean),
+                orig_rtt_max: orig.rtt().map(|[_, _, max]| max),
+                orig_tcp_flags: is_tcp.then_some(u16::from(orig.flags)),
+                orig_ttl_min: (!orig.is_empty()).then_some(u16::from(orig.ttl_min)),
+                orig_ttl_max: (!orig.is_empty()).then_some(u16::from(orig.ttl_max)),
+                orig_length_min: orig_lengths.map(|of| of.min),
+                orig_length_mean: orig_lengths.map(|of| of.mean),
+                orig_length_max: orig_lengths.map(|of| of.max),
+                orig_length_sd: orig_lengths.map(|of| of.deviation),
+                orig_gap_min: orig_gaps.map(|of| of.min),
+                orig_gap_mean: orig_gaps.map(|of| of.mean),
+                orig_gap_max: orig_gaps.map(|of| of.max),
+                orig_gap_sd: orig_gaps.map(|of| of.deviation),
+                resp_retrans_bytes: resp.retransmitted_bytes,
+                resp_dup_acks: u64::from(resp.duplicate_acks),
+                resp_zero_windows: u64::from(resp.zero_windows),
+                resp_window_scale: resp_scale.map(u64::from),
+                resp_window_max: is_tcp.then_some(u64::from(resp.window_max)),
+                resp_in_flight_max: is_tcp.then_some(u64::from(resp.in_flight_max)),
+                resp_rtt_samples: u64::from(resp.rtt_samples),
+                resp_rtt_min: resp.rtt().map(|[min, _, _]| min),
+                resp_rtt_mean: resp.rtt().map(|[_, mean, _]| mean),
+                resp_rtt_max: resp.rtt().map(|[_, _, max]| max),
+                resp_tcp_flags: is_tcp.then_some(u16::from(resp.flags)),
+                resp_ttl_min: (!resp.is_empty()).then_some(u16::from(resp.ttl_min)),
+                resp_ttl_max: (!resp.is_empty()).then_some(u16::from(resp.ttl_max)),
+                resp_length_min: resp_lengths.map(|of| of.min),
+                resp_length_mean: resp_lengths.map(|of| of.mean),
+                resp_length_max: resp_lengths.map(|of| of.max),
+                resp_length_sd: resp_lengths.map(|of| of.deviation),
+                resp_gap_min: resp_gaps.map(|of| of.min),
+                resp_gap_mean: resp_gaps.map(|of| of.mean),
+                resp_gap_max: resp_gaps.map(|of| of.max),
+                resp_gap_sd: resp_gaps.map(|of| of.deviation),
                 fault: maybe_fault.map(|fault| fault.word().as_bytes()),
                 outcome: outcome_word(outcome).as_bytes(),
             },

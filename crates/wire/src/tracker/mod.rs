@@ -6,13 +6,14 @@
 //! 3. `current_uid` names the flow in hand, so that a fault in a sink can be pinned to it.
 pub mod flow;
 pub mod history;
+pub mod measures;
 pub mod overlap;
 pub mod restart;
 pub mod table;
 pub mod tcp;
 
 use crate::bytes::be16;
-use crate::event::{Direction, Endpoint, Flow, FlowSummary, Outcome, Sink};
+use crate::event::{Direction, Endpoint, Flow, Outcome, Sink};
 use crate::flowhash::Seed;
 use crate::fragments::{FragmentCounters, Fragments, Progress};
 use crate::ip::{self, Ip};
@@ -21,10 +22,9 @@ use crate::link::{self, Skip};
 use crate::packet::Packet;
 use crate::tunnel::{self, Inner};
 use flow::{CLASSES, Class, Entry, Key};
-use history::History;
 use overlap::Overlap;
 use restart::{Again, Born, Hand, Journal, Place};
-use table::{NONE, Table};
+use table::Table;
 use tcp::{ACK, SYN};
 
 /// What to do with transport checksums.
@@ -208,7 +208,8 @@ impl Tracker {
         let mut bytes = Vec::new();
         for entry in self.table.entries_mut() {
             let outer = entry.flow.maybe_outer.unwrap_or(0);
-            Born { uid: entry.flow.uid, place: entry.born, outer }.write(&mut bytes);
+            let place = self.journal.place(entry.flow.slot);
+            Born { uid: entry.flow.uid, place, outer }.write(&mut bytes);
         }
         bytes
     }
@@ -372,9 +373,10 @@ impl Tracker {
             Outcome::Erroneous => &mut self.counters.flows_erroneous,
         };
         *counter = counter.saturating_add(1);
-        self.held = self.held.saturating_add(entry.close(sink));
-        self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(entry.summary.missed_bytes);
-        sink.flow_closed(&entry.flow, &entry.summary, outcome);
+        let (summary, delta) = entry.close(sink);
+        self.held = self.held.saturating_add(delta);
+        self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(summary.missed_bytes);
+        sink.flow_closed(&entry.flow, &summary, outcome);
     }
 
     fn network(
@@ -506,7 +508,7 @@ impl Tracker {
             |entry, direction, tracker_limits, sink| {
                 if bad {
                     entry.history.note(direction, b'C');
-                    entry.summary.bad_checksums = entry.summary.bad_checksums.saturating_add(1);
+                    entry.counts.bad_checksums = entry.counts.bad_checksums.saturating_add(1);
                     return 0;
                 }
                 entry.segment(direction, &segment, packet.ts_ns, tracker_limits, sink)
@@ -552,7 +554,7 @@ impl Tracker {
                 |entry, direction, _, sink| {
                     if bad {
                         entry.history.note(direction, b'C');
-                        entry.summary.bad_checksums = entry.summary.bad_checksums.saturating_add(1);
+                        entry.counts.bad_checksums = entry.counts.bad_checksums.saturating_add(1);
                     } else {
                         entry.datagram(direction, payload, wire_len, packet.ts_ns, sink);
                     }
@@ -714,7 +716,7 @@ impl Tracker {
         }
         self.maybe_last = Some(entry.flow);
         let direction = entry.direction(source);
-        entry.count(direction, ip.total_len, packet.ts_ns.max(entry.flow.first_ts_ns));
+        entry.count(direction, ip.total_len, ip.ttl, packet.ts_ns.max(entry.flow.first_ts_ns));
         let delta = act(entry, direction, &limits, sink);
         let class = entry.class;
         self.held = self.held.saturating_add(delta);
@@ -765,32 +767,14 @@ impl Tracker {
             first_ts_ns: ts_ns,
             maybe_outer,
         };
-        let mut history = History::default();
-        if flip {
-            history.flip();
-        }
         self.take_up(uid);
-        self.journal.opened(Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
-        let maybe_tcp = (key.protocol == 6).then(|| {
-            let mut tcp = Box::<flow::Tcp>::default();
-            let [from_orig, from_resp] = &mut tcp.halves;
-            from_orig.policy = self.overlap.of(resp.address);
-            from_resp.policy = self.overlap.of(orig.address);
-            tcp
-        });
-        let slot = self.table.insert(Entry {
-            flow,
-            born: self.place,
-            key,
-            class,
-            idle_since_ns: ts_ns,
-            maybe_older: NONE,
-            maybe_newer: NONE,
-            condemned: false,
-            tcp: maybe_tcp,
-            history,
-            summary: FlowSummary { last_ts_ns: ts_ns, vlan, ..FlowSummary::default() },
-        });
+        self.journal.opened(flow.slot, Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
+        let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
+        let mut entry = Entry::new(flow, class, vlan, policies);
+        if flip {
+            entry.history.flip();
+        }
+        let slot = self.table.insert(&key, entry);
         sink.flow_opened(&flow);
         Some(slot)
     }
