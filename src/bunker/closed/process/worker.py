@@ -121,7 +121,7 @@ class Worker:
             keys=keys,
         )
         slots = len(spool.file_fds) * (spool.file_bytes // spool.slot_bytes)
-        self.keep_blocks = slots * limits.RESTART_SHARE.default // 100
+        self.keep_blocks = slots * self._share() // 100
         self.link = Link(settings.link_fd)
         self.buffer = bytearray(spool.slot_bytes)
         self.watchdog = Watchdog(
@@ -140,6 +140,17 @@ class Worker:
         """Where the lane was when the worker before this one died; None: there."""
         self._expects_again = False
         self._newest_ns, self._newest_at_ns = 0, time.monotonic_ns()
+
+    def _share(self) -> int:
+        """Percent of the lane's spool that may be kept for a restart.
+
+        Live, kept blocks stand where new ones could; a capture file can wait, as long as there is some room; after a
+        deferred capture nothing new comes.
+        """
+        experiment = self.experiment
+        if experiment.mode == "deferred" and not experiment.during_capture:
+            return 100
+        return limits.RESTART_SHARE.default if self.settings.live else limits.RESTART_SHARE_FILES.default
 
     def _new_engine(self) -> Engine:
         engine = Engine(
