@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -43,7 +42,7 @@ from bunker.model.diagnostics import DiagnosticKind, Reason
 from bunker.model.fields import RecordSchema
 from bunker.model.heartbeat import EndReason, Tier
 from bunker.native.clear import ClearedBatch, Gate
-from bunker.native.wire import Batch, Engine
+from bunker.native.wire import Batch, Engine, Hand
 from bunker.policy.load import policy_of
 
 
@@ -128,7 +127,7 @@ class _Inline:
         self.write(self.envelopes.diagnostics([event]))
 
 
-def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Callable[..., Runner]]:
+def _external(bundle: Bundle, hand: Hand, stack: ExitStack) -> Callable[[Analyzer, int], Runner]:
     """Programs as ordinary processes, their files in a temporary folder."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bunker-programs-")) if bundle.programs else ""
     for path, content in bundle.program_files.items():
@@ -143,7 +142,15 @@ def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Callable
         settings.append(msgspec.structs.replace(program.settings(keeper_end), own_session=True))
     keepers = PlainKeepers(settings)
     stack.callback(keepers.end)
-    return lambda analyzer: partial(ExternalRunner, fd=ends[analyzer.name], revive=keepers.revive)
+    return lambda analyzer, number: ExternalRunner(
+        analyzer,
+        ends[analyzer.name],
+        number=number,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        revive=keepers.revive,
+    )
 
 
 def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[tuple[int, int, str]]:
@@ -168,7 +175,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         hand=hand,
         phases=PHASES,
         on_error=traceback.print_exception,
-        external=_external(bundle, stack),
+        external=_external(bundle, hand, stack),
     )
     dispatcher.begin_pass(1)
     engine = Engine(

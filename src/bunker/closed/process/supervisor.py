@@ -29,6 +29,7 @@ from types import FrameType
 import msgspec
 
 from bunker.closed.process import capturer as capturer_role
+from bunker.closed.process import worker as worker_role
 from bunker.closed.process.external import Keepers
 from bunker.closed.process.hand import BUSY, HandReader, InHand, Phase
 from bunker.closed.process.jail import Enforcement, JailSpec, Process, Role, spawn, surroundings
@@ -235,8 +236,8 @@ class Supervisor:
             for fd in self.keepers.filenos():
                 poll.register(fd, select.POLLIN)
             poll.poll(_WATCH_MS)
-            self._tend_keepers()
             self._watch(time.monotonic_ns())
+            self._tend_keepers()
             for name, child in list(self.children.items()):
                 status = child.poll()
                 if status is not None:
@@ -264,11 +265,11 @@ class Supervisor:
         """External programs live as long as there is a worker to ask them."""
         if not any(name.startswith("worker") for name in self.children):
             self.keepers.end()
-            return
-        try:
-            self.keepers.tend()
-        except BoxError:
-            self._destroy(Verdict.CHILD_FAILED)
+        elif not self.failed:
+            try:
+                self.keepers.tend()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
 
     def _watch(self, now_ns: int) -> None:
         """Kill what stands still, and everything when its time has come."""
@@ -286,6 +287,9 @@ class Supervisor:
         hand = lane.hand.read()
         if hand.phase is Phase.ENDED:
             self._close_lane(number)
+            return
+        if status == worker_role.EXIT_OURS:
+            self._destroy(Verdict.CHILD_FAILED)
             return
         lane.restarts.died(hand, Cause.TIME if lane.stalled else cause_of(status))
         lane.stalled = False
