@@ -222,18 +222,15 @@ class ExternalRunner(Runner):
                             waiting.append(following)
                     given = self._exchange(waiting, given, blame)
                 break
-            except _Failed as failure:
+            except BoxError:
+                raise
+            except (Exception, CallTimedOut) as error:  # noqa: BLE001 - its failure, or a time-out
+                failure = error if isinstance(error, _Failed) else _Failed(error)
                 self._lost(failure)
                 given = 0
                 if waiting:
                     self._flow = waiting[0][0]
                     blame(failure.cause)
-                self._drop(waiting, guilty)
-            except (Exception, CallTimedOut) as error:  # noqa: BLE001 - a time-out, struck wherever the worker stood
-                self._lost(_Failed(error))
-                given = 0
-                if waiting:
-                    blame(error)
                 self._drop(waiting, guilty)
         self._flow = None
 
