@@ -9,6 +9,7 @@ mod capture;
 mod clear;
 mod engine;
 mod errors;
+mod hand;
 mod jail;
 mod row;
 mod trace;
@@ -38,6 +39,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<batch::Batch>()?;
     module.add_class::<builder::RecordBuilder>()?;
     module.add_class::<engine::Engine>()?;
+    module.add_class::<hand::Hand>()?;
+    module.add_function(wrap_pyfunction!(hand::hand_words, module)?)?;
+    module.add_function(wrap_pyfunction!(engine::fault_words, module)?)?;
     module.add_class::<row::Row>()?;
     module.add_class::<row::Rows>()?;
     module.add_function(wrap_pyfunction!(builder::message_schema, module)?)?;

@@ -190,6 +190,7 @@ def seal(path: Path) -> Bundle:
     external = [_sealed(analyzer) for analyzer in analyzers if analyzer.program]
     if len({program.analyzer for program in external}) < len(external):
         raise ConfigurationError("external analyzers", "two have one name", "Give each a name= of its own")
+    _refuse_more_passes(experiment, analyzers)
     sealed = _Sealed(
         bunker_bundle=FORMAT,
         experiment=text,
@@ -210,6 +211,16 @@ def seal(path: Path) -> Bundle:
         program_files=_program_files(analyzers, folder),
     )
     return open_bundle(msgspec.json.encode(sealed, order="sorted"))
+
+
+def _refuse_more_passes(experiment: Experiment, analyzers: tuple[Analyzer, ...]) -> None:
+    for analyzer in analyzers:
+        if analyzer.passes > 1 and experiment.mode != "deferred":
+            raise ConfigurationError(
+                f"analyzer {analyzer.name}",
+                f"reads the trace {analyzer.passes} times, and a continuous run keeps nothing",
+                'Set experiment.mode = "deferred", or passes = 1',
+            )
 
 
 def open_bundle(content: bytes) -> Bundle:

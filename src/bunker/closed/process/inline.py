@@ -14,22 +14,26 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher, Runner
+from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
 from bunker.closed.analyze.external import ExternalRunner
+from bunker.closed.analyze.runner import Runner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.process.external import PlainKeepers
+from bunker.closed.process.hand import own_hand
 from bunker.closed.process.interpreter import interpreters
 from bunker.closed.process.link import pair
 from bunker.closed.process.releaser import refusal_counter
 from bunker.closed.process.setup import open_files
+from bunker.closed.process.worker import PHASES
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle
 from bunker.model import diagnostics
@@ -124,7 +128,7 @@ class _Inline:
         self.write(self.envelopes.diagnostics([event]))
 
 
-def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Runner]:
+def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Callable[..., Runner]]:
     """Programs as ordinary processes, their files in a temporary folder."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bunker-programs-")) if bundle.programs else ""
     for path, content in bundle.program_files.items():
@@ -139,9 +143,7 @@ def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Runner]:
         settings.append(msgspec.structs.replace(program.settings(keeper_end), own_session=True))
     keepers = PlainKeepers(settings)
     stack.callback(keepers.end)
-    return lambda analyzer: ExternalRunner(
-        analyzer, ends[analyzer.name], traceback.print_exception, revive=keepers.revive
-    )
+    return lambda analyzer: partial(ExternalRunner, fd=ends[analyzer.name], revive=keepers.revive)
 
 
 def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[tuple[int, int, str]]:
@@ -159,9 +161,16 @@ def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[
 
 def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitStack) -> list[tuple[int, int, str]]:
     experiment = bundle.experiment
+    hand = own_hand()
     dispatcher = Dispatcher(
-        bundle.load_analyzers(), output, on_error=traceback.print_exception, external=_external(bundle, stack)
+        bundle.load_analyzers(),
+        output,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        external=_external(bundle, stack),
     )
+    dispatcher.begin_pass(1)
     engine = Engine(
         lane=0,
         want=sorted(dispatcher.kinds | {"flow"}),
