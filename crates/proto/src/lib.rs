@@ -10,5 +10,6 @@ pub mod detect;
 pub mod dns;
 pub mod engine;
 pub mod http;
+pub mod http2;
 pub mod parser;
 pub mod tls;
