@@ -32,6 +32,7 @@ use crate::parser::Wanted;
 pub use counters::Counters;
 pub use fault::Fault;
 pub use http::HttpStream;
+pub(crate) use http::base64;
 pub use sink::{Messages, PARSER_BYTES, SWITCHES, outcome_word};
 
 /// Rows of one batch at most.
