@@ -15,14 +15,19 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod address_map;
+pub mod address_special;
+pub mod cryptopan;
 pub mod gate;
 pub mod keys;
+pub mod permute;
 pub mod pfx;
 pub mod schema;
 pub mod trace;
 pub mod transform;
 
+pub use address_map::{AddressMap, Method, Role, Sites};
 pub use gate::{ClearedBatch, Gate, Limits, Refusal};
-pub use keys::Keys;
+pub use keys::{Clock, Keys, Rotation};
 pub use schema::{Field, FieldType, RecordSchema};
 pub use transform::{Output, Rule, Transform};

@@ -17,8 +17,8 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
 
 use crate::address;
+use crate::address_map::{AddressMap, Method, Sites};
 use crate::keys::Keys;
-use crate::pfx::Pfx;
 use crate::schema::{FieldType, list, time};
 
 /// Edges of buckets.
@@ -152,7 +152,7 @@ pub struct Worker {
     transform: Transform,
     input: FieldType,
     key: zeroize::Zeroizing<[u8; 32]>,
-    maybe_pfx: Option<Pfx>,
+    maybe_map: Option<AddressMap>,
     shift_ns: i64,
 }
 
@@ -170,9 +170,10 @@ impl Worker {
             Transform::ShiftGrain { .. } => keys.derive("time", "shift", "run"),
             _ => zeroize::Zeroizing::new([0; 32]),
         };
-        let maybe_pfx = matches!(transform, Transform::Pfx).then(|| Pfx::new(&key));
-        let shift_ns = shift_of(&key);
-        Self { transform: transform.clone(), input, key, maybe_pfx, shift_ns }
+        let maybe_map = matches!(transform, Transform::Pfx)
+            .then(|| AddressMap::new(Method::Pfx, keys, "address", epoch, &Sites::default()));
+        let shift_ns = keys.clock(crate::keys::Rotation::Run).shift_ns;
+        Self { transform: transform.clone(), input, key, maybe_map, shift_ns }
     }
 
     /// Clear a column. The column has the input's type (checked before); None if it has not after all.
@@ -243,8 +244,8 @@ impl Worker {
 
     fn mapped(&mut self, raw: &[u8]) -> Option<[u8; 16]> {
         let address: [u8; 16] = raw.try_into().ok()?;
-        Some(match (&self.transform, &mut self.maybe_pfx) {
-            (_, Some(pfx)) => pfx.map(address),
+        Some(match (&self.transform, &mut self.maybe_map) {
+            (_, Some(map)) => map.map(address),
             (Transform::Truncate { v4, v6 }, None) => address::truncate(address, *v4, *v6),
             _ => address,
         })
@@ -330,16 +331,6 @@ const fn domain_of(input: FieldType) -> &'static str {
         FieldType::Host => "host",
         other => other.name(),
     }
-}
-
-/// Up to ten years either way, never less than two days.
-pub(crate) fn shift_of(key: &[u8; 32]) -> i64 {
-    const DAY: i64 = 86_400_000_000_000;
-    let [a, b, c, d, e, f, g, h, sign, ..] = *key;
-    let drawn = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    let span = u64::try_from(DAY.saturating_mul(3_650)).unwrap_or(1);
-    let amount = i64::try_from(drawn.checked_rem(span).unwrap_or(0)).unwrap_or(0).saturating_add(DAY.saturating_mul(2));
-    if sign & 1 == 0 { amount } else { amount.saturating_neg() }
 }
 
 /// The host in a value: of a URL its authority, of a host what precedes a port; lower case, without a trailing dot.

@@ -109,7 +109,7 @@ fn ipcrypt_pfx_agrees_with_the_published_vectors() {
         let [key, address, expected] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("bad line") };
         let key: Vec<u8> =
             (0..key.len()).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap()).collect();
-        let mut pfx = Pfx::new(&key.try_into().unwrap());
+        let pfx = Pfx::new(&key.try_into().unwrap());
         assert_eq!(pfx.map(bytes_of(address)), bytes_of(expected), "{line}");
         seen += 1;
     }
@@ -281,7 +281,7 @@ proptest! {
         let one = u128::from_be_bytes(one);
         let mask = u128::MAX.checked_shl(128 - share).unwrap_or(0);
         let other = (one & mask) | (u128::from_be_bytes(other) & !mask);
-        let mut pfx = Pfx::new(&key);
+        let pfx = Pfx::new(&key);
         let common = (one ^ other).leading_zeros();
         let v4 = |value: u128| value >> 32 == 0xFFFF;
         prop_assume!(v4(one) == v4(other));

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bunker.model.fields import FieldType
 from bunker.policy.load import Policy, Rule
+from bunker.policy.trace import RECORD as PCAP
 from bunker.policy.transforms import TRANSFORMS
 
 
@@ -79,6 +80,20 @@ def lines_of(policy: Policy) -> list[Line]:
     """Every field of every record: first those that leave, in the policy's order, then those that do not."""
     lines: list[Line] = []
     for record, schema in sorted(policy.schemas.items()):
+        if record == PCAP and policy.trace is not None:
+            lines += [
+                Line(
+                    record=record,
+                    field=field.name,
+                    source="headers",
+                    type="header",
+                    transform=field.transform,
+                    learns=field.learns,
+                    bits=field.bits,
+                )
+                for field in policy.trace.fields
+            ]
+            continue
         rules = policy.rules.get(record, ())
         for rule in rules:
             lines.append(
