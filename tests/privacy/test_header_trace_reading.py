@@ -36,7 +36,7 @@ accept = ["exact-sizes", "exact-ports", "exact-numbers", "os-fingerprint", "seq-
 services = { tcp = [80], udp = [53] }
 [out.pcap]
 time = { do = "shift+grain", grain = "1us" }
-wirelen = "log2"
+wirelen = "bucket"
 fragments = "headers"
 unknown_ip_proto = "l3-only"
 malformed = "emit-parsed-prefix"

@@ -14,6 +14,9 @@ pub struct Limits {
     /// Bytes that one direction of one flow may hold out of order, `PLACE_BYTES` a piece included. libnids: ~64 KiB beyond the
     /// window; ours is a full window.
     pub out_of_order_bytes: u32,
+    /// Segments of one direction that wait and are compared by their edges, under overlap policies that do so. A new segment is
+    /// compared with each: Suricata keeps as many as its memory cap allows; 64 KiB of window in segments of 256 bytes is this.
+    pub overlap_segments: u32,
     /// Bytes held out of order by all flows. Suricata's reassembly memcap: 256 MiB.
     pub reassembly_bytes: u64,
     /// Packets of the same flow after which a hole that the peer has acknowledged is given up. Zeek gives up at the ACK alone and
@@ -29,9 +32,11 @@ pub struct Limits {
     pub fragment_ns: u64,
     /// Idle time of an established TCP flow, ns. Zeek: 5 min.
     pub tcp_idle_ns: u64,
-    /// Idle time of a TCP flow whose handshake is not complete, ns. Zeek's `tcp_attempt_delay` is 5 s, Suricata's 60 s.
+    /// Life of a SYN that nobody answers, however often it is sent, ns. Zeek: 5 s (`tcp_attempt_delay`).
     pub tcp_attempt_ns: u64,
-    /// Time after both sides have closed, ns. Zeek: 5 s (`tcp_close_delay`).
+    /// Idle time of a TCP flow whose SYN was answered and whose handshake is not complete, ns. Suricata: 60 s for new flows.
+    pub tcp_handshake_ns: u64,
+    /// Time after a reset or after both sides have closed, whatever still comes, ns. Zeek: 5 s (`tcp_close_delay`).
     pub tcp_close_ns: u64,
     /// Idle time of a UDP flow, ns. Zeek: 1 min.
     pub udp_idle_ns: u64,
@@ -53,6 +58,7 @@ impl Default for Limits {
             tunnels: 4,
             flows: 1_000_000,
             out_of_order_bytes: 1 << 20,
+            overlap_segments: 256,
             reassembly_bytes: 256 << 20,
             hole_packets: 64,
             hole_ns: SECOND,
@@ -60,7 +66,8 @@ impl Default for Limits {
             fragments: 1_024,
             fragment_ns: 60 * SECOND,
             tcp_idle_ns: 300 * SECOND,
-            tcp_attempt_ns: 60 * SECOND,
+            tcp_attempt_ns: 5 * SECOND,
+            tcp_handshake_ns: 60 * SECOND,
             tcp_close_ns: 5 * SECOND,
             udp_idle_ns: 60 * SECOND,
             icmp_idle_ns: 60 * SECOND,
@@ -78,6 +85,7 @@ impl Limits {
             ("TUNNELS", u64::from(limits.tunnels)),
             ("FLOWS", u64::from(limits.flows)),
             ("OUT_OF_ORDER_BYTES", u64::from(limits.out_of_order_bytes)),
+            ("OVERLAP_SEGMENTS", u64::from(limits.overlap_segments)),
             ("REASSEMBLY_BYTES", limits.reassembly_bytes),
             ("HOLE_PACKETS", u64::from(limits.hole_packets)),
             ("HOLE_NS", limits.hole_ns),
@@ -86,6 +94,7 @@ impl Limits {
             ("FRAGMENT_NS", limits.fragment_ns),
             ("TCP_IDLE_NS", limits.tcp_idle_ns),
             ("TCP_ATTEMPT_NS", limits.tcp_attempt_ns),
+            ("TCP_HANDSHAKE_NS", limits.tcp_handshake_ns),
             ("TCP_CLOSE_NS", limits.tcp_close_ns),
             ("UDP_IDLE_NS", limits.udp_idle_ns),
             ("ICMP_IDLE_NS", limits.icmp_idle_ns),

@@ -32,8 +32,10 @@ pub fn of_protocol(protocol: u8, payload: &[u8]) -> Option<Inner<'_>> {
 #[must_use]
 pub fn of_udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Option<Inner<'_>> {
     match (source_port, destination_port) {
-        (_, 4789 | 8472) => vxlan(payload),
+        (_, 4789 | 4790 | 8472) => vxlan(payload),
         (_, 6081) => geneve(payload),
+        (_, 4754) => gre(payload),
+        (_, 6635) => mpls(payload),
         (2152, _) | (_, 2152) => gtp(payload),
         (3544, _) | (_, 3544) => teredo(payload),
         (5072, _) | (_, 5072) => ayiya(payload),
@@ -41,7 +43,7 @@ pub fn of_udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Option
     }
 }
 
-/// GRE (RFC 2784, 2890; version 1 with PPP: RFC 2637), ERSPAN I, II and III inside.
+/// GRE (RFC 2784, 2890; in UDP: RFC 8086; version 1 with PPP: RFC 2637), ERSPAN I, II and III inside.
 fn gre(bytes: &[u8]) -> Option<Inner<'_>> {
     let flags = be16(bytes, 0)?;
     let kind = be16(bytes, 2)?;
@@ -91,8 +93,16 @@ fn vxlan(bytes: &[u8]) -> Option<Inner<'_>> {
     match (flags & 0x04 != 0, *bytes.get(3)?) {
         (true, 1 | 2) => Some(Inner::Ip(rest)),
         (true, 4) => Some(Inner::Ethertype(0x894F, rest)),
+        (true, 5) => Some(Inner::Ethertype(0x8847, rest)),
         _ => Some(Inner::Ethernet(rest)),
     }
+}
+
+/// MPLS in UDP (RFC 7510): a label stack that ends, and an IP packet behind it.
+fn mpls(bytes: &[u8]) -> Option<Inner<'_>> {
+    let depth = bytes.as_chunks::<4>().0.iter().take(8).position(|[_, _, bottom, _]| bottom & 1 == 1)?;
+    let inner = bytes.get(depth.checked_add(1)?.checked_mul(4)?)?;
+    matches!(inner >> 4, 4 | 6).then_some(Inner::Ethertype(0x8847, bytes))
 }
 
 /// Geneve (RFC 8926).

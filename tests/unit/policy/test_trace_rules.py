@@ -18,7 +18,7 @@ purpose = "t"
 accept = [{accept}]
 [out.pcap]
 time = {{ do = "rel", grain = "1ms" }}
-wirelen = "log2"
+wirelen = "bucket"
 {top}
 [out.pcap.eth]
 type = {{ do = "allow", values = ["ipv4"] }}
@@ -82,7 +82,7 @@ def test_rules_become_words_for_the_core() -> None:
         (policy(rest='[passes]\nscanners = { do = "split", window = 1 }'), "out of range"),
         (policy(rest="[sites]\nservices = { tcp = [70000] }"), "no list of ports"),
         (policy().replace("time =", "# time ="), "is missing"),
-        (policy().replace('wirelen = "log2"', 'wirelen = "drop"'), "is dropped"),
+        (policy().replace('wirelen = "bucket"', 'wirelen = "drop"'), "is dropped"),
         (policy().replace("type =", 'vlan = "drop" #'), "is missing"),
         (policy().replace("[out.pcap]", "[out.flow]").replace("[out.pcap.eth]", "[out.flow.eth]"), "has no table"),
     ],

@@ -11,9 +11,11 @@
 
 mod block;
 mod capfile;
+mod exhaustion;
 mod flows;
 mod fragments;
 mod make;
 mod network;
+mod overlap;
 mod packer;
 mod stream;

@@ -3,6 +3,7 @@ use bunker_wire::event::{Direction, Flow, FlowSummary, Outcome, Sink};
 use bunker_wire::ip::sum;
 use bunker_wire::limits::Limits;
 use bunker_wire::packet::Packet;
+use bunker_wire::tracker::overlap::{Overlap, Policy};
 use bunker_wire::tracker::{Checksums, Tracker};
 
 pub const RAW: u16 = 101;
@@ -239,6 +240,13 @@ impl Talk {
             ports: (40_000, 8_000),
             window: 1_000,
         }
+    }
+
+    /// The same with one overlap policy for all hosts.
+    pub fn with_policy(limits: Limits, policy: Policy) -> Self {
+        let mut talk = Self::new(limits);
+        talk.tracker = Tracker::new(limits, 0, [9; 16], Checksums::Verify).with_overlap(Overlap::all(policy));
+        talk
     }
 
     /// Feed the bytes of an IP packet one millisecond later.
