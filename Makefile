@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 CORE := $(VENV)/.core
 RUST := $(shell find crates -name '*.rs' -o -name 'Cargo.toml' 2>/dev/null) Cargo.toml Cargo.lock
 
-.PHONY: test-image help setup demo demo-live test check bench test-rust test-python lint fuzz clean
+.PHONY: help setup demo demo-live test test-faults test-image check bench test-rust test-python lint fuzz clean
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-rust: setup
 
 test-python: setup
 	$(BIN)/pytest -q -n 2 --dist loadfile
+
+test-faults: setup ## the long fault tests: 100,000 flows, 100 kills
+	BUNKER_FLOWS=100000 BUNKER_KILLS=25 $(BIN)/pytest -q --timeout 1800 tests/fault/test_many_flows.py tests/fault/test_killed.py
 
 test-image: setup ## attacks on the sealed image from outside, emulated (BUNKER_IMAGE=DIR: another image than the quick one)
 	$(BIN)/pytest -q tests/image -o python_files='test_*.py attack_*.py' -o timeout=1800

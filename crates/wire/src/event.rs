@@ -6,6 +6,8 @@
 //! 3. Feeding the same packets in other blocks gives the same calls (chunks may be cut elsewhere).
 use core::fmt;
 
+use crate::tracker::measures::Measures;
+
 /// Who sent something: the first sender seen of a flow, or the other.
 ///
 /// A tracker may correct the roles while it has not yet delivered any byte (first packet was a SYN/ACK).
@@ -150,10 +152,6 @@ pub struct FlowSummary {
     pub history: String,
     /// Outer and inner VLAN identifiers.
     pub vlan: [Option<u16>; 2],
-    /// Retransmitted segments by direction.
-    pub retransmissions: [u32; 2],
-    /// Segments that arrived out of order, by direction.
-    pub out_of_order: [u32; 2],
     /// Overlaps whose bytes differed from what had been delivered, both directions.
     pub inconsistencies: u32,
     /// Packets with a wrong checksum.
@@ -162,4 +160,8 @@ pub struct FlowSummary {
     pub maybe_handshake_rtt_ns: Option<u64>,
     /// Maximum segment size announced by each side.
     pub mss: [Option<u16>; 2],
+    /// Window shift announced by each side.
+    pub window_scale: [Option<u8>; 2],
+    /// What was measured of each direction.
+    pub measures: [Measures; 2],
 }

@@ -21,6 +21,14 @@ fn fold(one: u64, other: u64) -> u64 {
     low ^ high
 }
 
+/// The finalizer of splitmix64.
+const fn stir(value: u64) -> u64 {
+    let value = value.wrapping_add(MULTIPLIER);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
 /// The run's seed, split for hashing.
 #[derive(Clone, Copy)]
 pub struct Seed {
@@ -35,7 +43,8 @@ impl Seed {
         let value = u128::from_le_bytes(bytes);
         #[allow(clippy::cast_possible_truncation)]
         let (first, second) = (value as u64, (value >> 64) as u64);
-        Self { first: first | 1, second: second | 1 }
+        // Stirred, so that a seed with few bits set does not make a multiplier that mixes badly.
+        Self { first: stir(first), second: stir(second ^ MULTIPLIER) | 1 }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Ip<'a> {
     pub destination: Address,
     /// Protocol of the payload.
     pub protocol: u8,
+    /// Time to live or hop limit.
+    pub ttl: u8,
     /// The payload's captured bytes, without padding.
     pub payload: &'a [u8],
     /// The payload's length by the headers.
@@ -79,6 +81,7 @@ fn v4(bytes: &[u8]) -> Result<Ip<'_>, Skip> {
         source: Address::v4(source),
         destination: Address::v4(destination),
         protocol: *header.get(9).ok_or(Skip::Truncated)?,
+        ttl: *header.get(8).ok_or(Skip::Truncated)?,
         payload,
         payload_len: total_len - header_len,
         total_len,
@@ -182,6 +185,7 @@ fn v6(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
         source,
         destination,
         protocol,
+        ttl: *header.get(7).ok_or(Skip::Truncated)?,
         payload,
         payload_len: total_len - offset,
         total_len,

@@ -19,6 +19,7 @@ _COMMANDS = {
     "seal": "bunker.cli.seal",
     "rehearse": "bunker.cli.rehearse",
     "run": "bunker.cli.run",
+    "abort": "bunker.cli.abort",
     "receive": "bunker.cli.receive",
     "verify": "bunker.cli.verify",
     "show": "bunker.cli.show",

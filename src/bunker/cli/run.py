@@ -3,7 +3,8 @@
 Rules of this file:
 1. What the operator got wrong is said before the box exists, and nothing was captured.
 2. After the start this process holds no descriptor of traffic or keys; it can ask the box to end, and nothing else.
-3. First Ctrl-C or SIGTERM: capture ends, what is captured is analysed. Second: everything is destroyed.
+3. First Ctrl-C or SIGTERM: capture ends, what is captured is analysed. Second, or SIGQUIT (`bunker abort`): everything
+   is destroyed.
 """
 
 from __future__ import annotations
@@ -43,11 +44,18 @@ def _signals_to(process: Process) -> Iterator[None]:
     def forward(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         asked += 1
-        process.terminate()
-        word = "capture ends, the rest is analysed; again to destroy it" if asked == 1 else "destroying everything"
-        click.echo(f"bunker: {word}", err=True)
+        if asked == 1:
+            process.terminate()
+            click.echo("bunker: capture ends, the rest is analysed; again to destroy it", err=True)
+        else:
+            destroy(0, None)
+
+    def destroy(_number: int, _frame: FrameType | None) -> None:
+        process.abort()
+        click.echo("bunker: destroying everything", err=True)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, destroy)
     try:
         yield
     finally:

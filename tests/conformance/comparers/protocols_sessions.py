@@ -156,8 +156,10 @@ def arkime_services(case: Case) -> Iterator[Finding]:
 _LINE = re.compile(r"^\s*\d+\s+(?:TCP|UDP) (\S+):(\d+) <?->? (\S+):(\d+) \[proto: [\d.]+/([^\]]*)\](.*)$")
 _NDPI = {
     "DNS": "dns", "TLS": "ssl", "SMTP": "smtp", "POP3": "pop3", "IMAP": "imap", "SSH": "ssh", "NTP": "ntp",
-    "DHCP": "dhcp", "DTLS": "dtls", "MDNS": "dns", "LLMNR": "dns",
+    "DHCP": "dhcp", "DTLS": "dtls", "MDNS": "dns", "LLMNR": "dns", "QUIC": "quic",
 }  # fmt: skip
+# Of QUIC's versions those that were standardised, and the last drafts; Google's own came before.
+_QUIC = re.compile(r"\[QUIC ver: (?:V-1|V-2|Draft-(?:29|3\d))\]")
 
 
 def _ndpi_flows(case: Case) -> list[tuple[Ends, str, str]]:
@@ -169,6 +171,8 @@ def _ndpi_flows(case: Case) -> list[tuple[Ends, str, str]]:
         match = _LINE.match(line)
         word = match[5].split(".")[0] if match else ""
         # What was guessed by a port or an address is not a fact about the bytes.
+        if word == "QUIC" and not _QUIC.search(line):
+            continue
         if match and word in _NDPI and "[Confidence: DPI]" in line:
             # nDPI shortens a single zero of an IPv6 address too.
             hosts = [str(ipaddress.ip_address(match[number].strip("[]"))) for number in (1, 3)]
@@ -186,7 +190,13 @@ def ndpi_services(case: Case) -> Iterator[Finding]:
         found = {word for row in flows.get(ends, []) for word in row.get("service", "").split(",")}
         yield from _missing("service", {service}, found, where)
         name = re.search(r"\[Hostname/SNI: ([^\]]*)\]", text)
-        rows = hellos.get(ends, []) if service == "ssl" else names.get(ends, []) if service == "dns" else []
+        rows = (
+            hellos.get(ends, [])
+            if service in ("ssl", "quic", "dtls")
+            else names.get(ends, [])
+            if service == "dns"
+            else []
+        )
         if name and rows:
             ours = {(row.get("server_name") or row.get("query") or "").lower() for row in rows}
             yield from _missing("name", {name[1].lower()}, ours, where)

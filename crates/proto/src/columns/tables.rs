@@ -250,7 +250,7 @@ tables! {
         ip_proto: Code,
         /// Protocols that were parsed in it, comma separated.
         service: Option<Enum>,
-        /// First to last packet.
+        /// First packet to the last one before both sides had closed.
         duration: Option<Duration>,
         /// Payload bytes of the originator (TCP: by sequence numbers).
         orig_bytes: Option<Bytes>,
@@ -294,6 +294,92 @@ tables! {
         orig_mss: Option<Bytes>,
         /// Maximum segment size that the responder announced.
         resp_mss: Option<Bytes>,
+        /// Payload bytes that the originator sent again.
+        orig_retrans_bytes: Bytes,
+        /// Bare acknowledgements of the originator that repeat the one before.
+        orig_dup_acks: Count,
+        /// Windows of zero that the originator announced.
+        orig_zero_windows: Count,
+        /// Shift of the originator's windows.
+        orig_window_scale: Option<Count>,
+        /// Largest window that the originator announced, scaled where both shifts are known.
+        orig_window_max: Option<Bytes>,
+        /// Most bytes that the originator had sent without acknowledgement, as seen here.
+        orig_in_flight_max: Option<Bytes>,
+        /// Round trips from here to the other side and back, of data that the originator sent: how many.
+        orig_rtt_samples: Count,
+        /// The shortest.
+        orig_rtt_min: Option<Duration>,
+        /// Their mean.
+        orig_rtt_mean: Option<Duration>,
+        /// The longest.
+        orig_rtt_max: Option<Duration>,
+        /// Union of the TCP flags that the originator sent.
+        orig_tcp_flags: Option<Code>,
+        /// Smallest time to live (hop limit) of the originator's packets.
+        orig_ttl_min: Option<Code>,
+        /// Largest.
+        orig_ttl_max: Option<Code>,
+        /// Smallest IP packet of the originator.
+        orig_length_min: Option<Bytes>,
+        /// Mean of their lengths.
+        orig_length_mean: Option<Bytes>,
+        /// Largest.
+        orig_length_max: Option<Bytes>,
+        /// Standard deviation of their lengths.
+        orig_length_sd: Option<Bytes>,
+        /// Shortest time between two packets of the originator.
+        orig_gap_min: Option<Duration>,
+        /// Mean of these times.
+        orig_gap_mean: Option<Duration>,
+        /// Longest.
+        orig_gap_max: Option<Duration>,
+        /// Standard deviation of these times.
+        orig_gap_sd: Option<Duration>,
+        /// Payload bytes that the responder sent again.
+        resp_retrans_bytes: Bytes,
+        /// Bare acknowledgements of the responder that repeat the one before.
+        resp_dup_acks: Count,
+        /// Windows of zero that the responder announced.
+        resp_zero_windows: Count,
+        /// Shift of the responder's windows.
+        resp_window_scale: Option<Count>,
+        /// Largest window that the responder announced, scaled where both shifts are known.
+        resp_window_max: Option<Bytes>,
+        /// Most bytes that the responder had sent without acknowledgement, as seen here.
+        resp_in_flight_max: Option<Bytes>,
+        /// Round trips from here to the other side and back, of data that the responder sent: how many.
+        resp_rtt_samples: Count,
+        /// The shortest.
+        resp_rtt_min: Option<Duration>,
+        /// Their mean.
+        resp_rtt_mean: Option<Duration>,
+        /// The longest.
+        resp_rtt_max: Option<Duration>,
+        /// Union of the TCP flags that the responder sent.
+        resp_tcp_flags: Option<Code>,
+        /// Smallest time to live (hop limit) of the responder's packets.
+        resp_ttl_min: Option<Code>,
+        /// Largest.
+        resp_ttl_max: Option<Code>,
+        /// Smallest IP packet of the responder.
+        resp_length_min: Option<Bytes>,
+        /// Mean of their lengths.
+        resp_length_mean: Option<Bytes>,
+        /// Largest.
+        resp_length_max: Option<Bytes>,
+        /// Standard deviation of their lengths.
+        resp_length_sd: Option<Bytes>,
+        /// Shortest time between two packets of the responder.
+        resp_gap_min: Option<Duration>,
+        /// Mean of these times.
+        resp_gap_mean: Option<Duration>,
+        /// Longest.
+        resp_gap_max: Option<Duration>,
+        /// Standard deviation of these times.
+        resp_gap_sd: Option<Duration>,
+        /// Why it ended erroneous: exception, panic, time, memory, output, crash, exited, killed, external.
+        fault: Option<Enum>,
         /// How it ended: completed, timed_out, ended, evicted, erroneous.
         outcome: Enum,
     }
@@ -522,7 +608,7 @@ tables! {
     Mail "mail" MailTable MailRow {
         /// "smtp", "pop3" or "imap".
         proto: Enum,
-        /// 1 for the first row of its flow.
+        /// 1 for the first message of its flow.
         trans_depth: Count,
         /// What the client called itself (SMTP).
         helo: Option<Host>,

@@ -111,7 +111,7 @@ impl QuicDatagrams {
         // The first packet of a client, or its first after Retry.
         let keys = keys_of(packet.version, packet.dcid)?;
         let plain = unprotect(packet, side_of(&keys, true))?;
-        self.handshake.client_side = Some(direction);
+        self.handshake.client_is(direction);
         self.version = packet.version;
         self.dcid = packet.dcid.to_vec();
         self.keys = Some(keys);

@@ -14,6 +14,7 @@ const GROUPS: u16 = 10;
 const POINT_FORMATS: u16 = 11;
 const SIGNATURES: u16 = 13;
 const ALPN: u16 = 16;
+const TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
 const VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
@@ -100,6 +101,8 @@ pub struct ClientHello {
     pub ech: bool,
     /// A pre-shared key was offered.
     pub psk: bool,
+    /// A ticket of an earlier session was shown (RFC 5077).
+    pub ticket: bool,
 }
 
 /// What a server chose.
@@ -189,6 +192,7 @@ impl ClientHello {
                 VERSIONS => hello.versions = numbers(Reader(body).vector8()?),
                 ECH => hello.ech = true,
                 PRE_SHARED_KEY => hello.psk = true,
+                TICKET => hello.ticket = !body.is_empty(),
                 _ => {}
             }
             Some(())

@@ -2,8 +2,11 @@
 use crate::event::{Direction, Endpoint, Flow, FlowSummary, Sink};
 use crate::limits::Limits;
 use crate::tracker::history::History;
+use crate::tracker::measures::Measures;
 use crate::tracker::overlap::Policy;
-use crate::tracker::tcp::{self, ACK, EndState, FIN, Half, Placed, RST, SYN, Segment};
+use crate::tracker::restart::Place;
+use crate::tracker::table::NONE;
+use crate::tracker::tcp::{self, ACK, EndState, FIN, Half, NO_SCALE, Placed, RST, SYN, Segment};
 
 /// How far beyond what is expected a sequence number can be meant: the largest window there is (RFC 7323, 65,535 << 14).
 const FARTHEST: i32 = 1 << 30;
@@ -79,8 +82,10 @@ impl Class {
 pub struct Tcp {
     /// Originator's and responder's half.
     pub halves: [Half; 2],
-    syn_ns: Option<u64>,
-    syn_ack_ns: Option<u64>,
+    /// Time from the flow's first packet, a SYN, to the originator's acknowledgement, ns; 0: not known.
+    handshake_ns: u64,
+    syn_ack_seen: bool,
+    began_with_syn: bool,
     /// Something else than a SYN came from the side that did not send the SYN/ACK.
     confirmed: bool,
 }
@@ -89,8 +94,8 @@ pub struct Tcp {
 pub struct Entry {
     /// What sinks see.
     pub flow: Flow,
-    /// Its key.
-    pub key: Key,
+    /// The packet that opened it.
+    pub born: Place,
     /// Time-out class.
     pub class: Class,
     /// When its time began to run, ns: the last packet, but see [`Class::is_frozen`].
@@ -105,9 +110,33 @@ pub struct Entry {
     pub tcp: Option<Box<Tcp>>,
     /// History letters.
     pub history: History,
+    first_ttl: u8,
+    first_flags: u8,
     /// Counts so far.
-    pub summary: FlowSummary,
+    pub counts: Counts,
+    /// Statistics, from the first packet on that has any.
+    measures: Option<Box<[Measures; 2]>>,
 }
+
+/// What every flow counts.
+#[derive(Default)]
+pub struct Counts {
+    /// Capture time of the last packet, ns.
+    pub last_ts_ns: u64,
+    /// Payload bytes by direction, of flows that are no streams.
+    pub payload_bytes: [u64; 2],
+    /// Packets by direction.
+    pub packets: [u64; 2],
+    /// Bytes of IP packets by direction.
+    pub ip_bytes: [u64; 2],
+    /// Outer and inner VLAN identifier; [`NO_VLAN`]: none.
+    vlan: [u16; 2],
+    /// Packets with a wrong checksum.
+    pub bad_checksums: u32,
+}
+
+/// No VLAN identifier: they have twelve bits.
+const NO_VLAN: u16 = u16::MAX;
 
 /// Changes that reassembly made to the table-wide account of held bytes.
 pub type HeldDelta = i64;
@@ -119,23 +148,100 @@ impl Entry {
         if source == self.flow.orig { Direction::Orig } else { Direction::Resp }
     }
 
+    /// A flow of which nothing is counted yet.
+    #[must_use]
+    pub fn new(flow: Flow, born: Place, class: Class, vlan: [Option<u16>; 2], policies: [Policy; 2]) -> Self {
+        let maybe_tcp = (flow.protocol == 6).then(|| {
+            let mut tcp = Box::<Tcp>::default();
+            for (half, policy) in tcp.halves.iter_mut().zip(policies) {
+                half.policy = policy;
+            }
+            tcp
+        });
+        Self {
+            flow,
+            born,
+            class,
+            idle_since_ns: flow.first_ts_ns,
+            maybe_older: NONE,
+            maybe_newer: NONE,
+            condemned: false,
+            tcp: maybe_tcp,
+            history: History::default(),
+            first_ttl: 0,
+            first_flags: 0,
+            counts: Counts {
+                last_ts_ns: flow.first_ts_ns,
+                vlan: vlan.map(|tag| tag.unwrap_or(NO_VLAN)),
+                ..Counts::default()
+            },
+            measures: None,
+        }
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(self.flow.orig, self.flow.resp, self.flow.protocol)
+    }
+
+    /// Whether that is its key.
+    #[must_use]
+    pub fn has_key(&self, key: &Key) -> bool {
+        let (orig, resp) = (self.flow.orig, self.flow.resp);
+        self.flow.protocol == key.protocol
+            && ((orig == key.low && resp == key.high) || (orig == key.high && resp == key.low))
+    }
+
+    /// What is measured of a direction; from now on, if it was not yet.
+    fn measures(&mut self, direction: Direction) -> &mut Measures {
+        if self.measures.is_none() {
+            let mut measures = Box::<[Measures; 2]>::default();
+            let [orig, resp] = &mut *measures;
+            self.seed(orig, resp);
+            self.measures = Some(measures);
+        }
+        let [orig, resp] = &mut **self.measures.get_or_insert_default();
+        match direction {
+            Direction::Orig => orig,
+            Direction::Resp => resp,
+        }
+    }
+
+    /// Measure the flow's first packet, which is the only one so far.
+    fn seed(&self, orig: &mut Measures, resp: &mut Measures) {
+        let [orig_packets, resp_packets] = self.counts.packets;
+        let [orig_bytes, resp_bytes] = self.counts.ip_bytes;
+        for (measures, packets, bytes) in [(orig, orig_packets, orig_bytes), (resp, resp_packets, resp_bytes)] {
+            if packets > 0 {
+                measures.packet(usize::try_from(bytes).unwrap_or(usize::MAX), self.first_ttl, self.flow.first_ts_ns);
+                measures.flags |= self.first_flags;
+            }
+        }
+    }
+
     /// Count a packet.
-    pub fn count(&mut self, direction: Direction, ip_len: usize, ts_ns: u64) {
-        if let Some(packets) = self.summary.packets.get_mut(direction.index()) {
+    pub fn count(&mut self, direction: Direction, ip_len: usize, ttl: u8, ts_ns: u64) {
+        if self.counts.packets == [0, 0] {
+            self.first_ttl = ttl;
+        } else {
+            self.measures(direction).packet(ip_len, ttl, ts_ns);
+        }
+        if let Some(packets) = self.counts.packets.get_mut(direction.index()) {
             *packets = packets.saturating_add(1);
         }
-        if let Some(bytes) = self.summary.ip_bytes.get_mut(direction.index()) {
+        if let Some(bytes) = self.counts.ip_bytes.get_mut(direction.index()) {
             *bytes = bytes.saturating_add(ip_len as u64);
         }
         // As Zeek has it: what comes after both sides have closed does not make the flow longer.
         if !self.tcp.as_deref().is_some_and(are_both_over) {
-            self.summary.last_ts_ns = self.summary.last_ts_ns.max(ts_ns);
+            self.counts.last_ts_ns = self.counts.last_ts_ns.max(ts_ns);
         }
     }
 
     /// Count a payload that is no stream's.
     pub fn note_payload(&mut self, direction: Direction, wire_len: usize) {
-        if let Some(bytes) = self.summary.payload_bytes.get_mut(direction.index()) {
+        if let Some(bytes) = self.counts.payload_bytes.get_mut(direction.index()) {
             *bytes = bytes.saturating_add(wire_len as u64);
         }
         self.history.note(direction, b'D');
@@ -169,8 +275,8 @@ impl Entry {
         let before = held(&tcp);
         self.note_flags(&mut tcp, direction, segment);
         self.start(&mut tcp, direction, segment);
+        self.measure(&tcp, direction, segment, ts_ns);
         self.note_sequence(halves(&mut tcp, direction).0, direction, segment);
-        self.count_retransmission(halves(&mut tcp, direction).0, direction, segment);
         self.handshake(&mut tcp, direction, segment, ts_ns);
         tcp.confirmed |= segment.flags & SYN == 0
             && (direction == Direction::Orig
@@ -199,15 +305,15 @@ impl Entry {
             0 => {}
             SYN => {
                 let letter = if flags & ACK == 0 { b'S' } else { b'H' };
-                let is_same = note_number(&mut own.last_flagged, 0, segment.seq);
+                let is_same = own.is_started() && own.base() == segment.seq.wrapping_add(1);
                 self.history.note_numbered(direction, letter, is_same);
             }
             FIN => {
                 let number = segment.seq.wrapping_add(u32::try_from(length).unwrap_or(0));
-                self.history.note_numbered(direction, b'F', note_number(&mut own.last_flagged, 1, number));
+                self.history.note_numbered(direction, b'F', note_number(&mut own.last_flagged, 0, number));
             }
             RST => {
-                let is_same = note_number(&mut own.last_flagged, 2, segment.seq);
+                let is_same = note_number(&mut own.last_flagged, 1, segment.seq);
                 self.history.note_numbered(direction, b'R', is_same);
             }
             several => self.history.note(direction, if several & (FIN | RST) == FIN | RST { b'I' } else { b'Q' }),
@@ -256,8 +362,9 @@ impl Entry {
             if flags & ACK != 0 {
                 peer.start(segment.ack);
             }
-            if let (Some(place), Some(mss)) = (self.summary.mss.get_mut(direction.index()), segment.maybe_mss) {
-                place.get_or_insert(mss);
+            if own.mss == 0 {
+                own.mss = segment.mss;
+                own.window_scale = segment.window_scale;
             }
         } else if !own.is_started() {
             // Mid-stream: the first packet seen starts the stream; a keep-alive's byte before it is none of it.
@@ -268,18 +375,44 @@ impl Entry {
         }
     }
 
-    /// A segment all of whose bytes had come before.
-    fn count_retransmission(&mut self, own: &Half, direction: Direction, segment: &Segment<'_>) {
-        if segment.payload_len == 0 || segment.flags & RST != 0 || !own.seen {
-            return;
+    /// Round trips, windows, what came again: before the segment changes the streams.
+    fn measure(&mut self, tcp: &Tcp, direction: Direction, segment: &Segment<'_>, ts_ns: u64) {
+        if self.measures.is_none() {
+            self.first_flags = segment.flags;
+            if segment.payload_len == 0 {
+                return; // a bare first packet, of which floods are made, has nothing to measure
+            }
         }
+        let (own, peer) = (half(tcp, direction), half(tcp, direction.other()));
+        let flags = segment.flags;
+        let can_scale = own.window_scale != NO_SCALE && peer.window_scale != NO_SCALE;
+        let shift = if can_scale { u32::from(own.window_scale) } else { 0 };
         let length = i64::try_from(segment.payload_len).unwrap_or(i64::MAX);
         let end = own.offset_of(data_seq(segment)).saturating_add(length);
-        if own.highest > 0
-            && end <= i64::try_from(own.highest).unwrap_or(i64::MAX)
-            && let Some(count) = self.summary.retransmissions.get_mut(direction.index())
-        {
-            *count = count.saturating_add(1);
+        let is_again = own.seen && end <= i64::try_from(own.last()).unwrap_or(i64::MAX);
+        let acked = own.acked;
+        let measures = self.measures(direction);
+        measures.flags |= flags;
+        if flags & RST == 0 {
+            if flags & SYN == 0 {
+                measures.window_max = measures.window_max.max(u32::from(segment.window).wrapping_shl(shift));
+                measures.zero_windows = measures.zero_windows.saturating_add(u32::from(segment.window == 0));
+            }
+            if segment.payload_len > 0 {
+                if is_again {
+                    measures.sent_again(segment.payload_len);
+                } else if let Ok(end) = u64::try_from(end) {
+                    measures.sent(end, acked, ts_ns);
+                }
+            } else if flags & (SYN | FIN | ACK) == ACK {
+                measures.bare_ack(segment.ack, segment.window);
+            }
+            if flags & ACK != 0
+                && peer.is_started()
+                && let Ok(acked) = u64::try_from(peer.offset_of(segment.ack))
+            {
+                self.measures(direction.other()).acknowledged(acked, ts_ns);
+            }
         }
     }
 
@@ -350,17 +483,12 @@ impl Entry {
             EndState::Reset => {}
         }
         match (flags & SYN != 0, flags & ACK != 0) {
-            (true, false) => tcp.syn_ns = tcp.syn_ns.or(Some(ts_ns)),
-            (true, true) => tcp.syn_ack_ns = tcp.syn_ack_ns.or(Some(ts_ns)),
-            (false, true) => {
-                if let (Some(syn), Some(_)) = (tcp.syn_ns, tcp.syn_ack_ns)
-                    && direction == Direction::Orig
-                    && self.summary.maybe_handshake_rtt_ns.is_none()
-                {
-                    self.summary.maybe_handshake_rtt_ns = Some(ts_ns.saturating_sub(syn));
-                }
+            (true, false) => tcp.began_with_syn |= is_orig && ts_ns == self.flow.first_ts_ns,
+            (true, true) => tcp.syn_ack_seen = true,
+            (false, true) if is_orig && tcp.began_with_syn && tcp.syn_ack_seen && tcp.handshake_ns == 0 => {
+                tcp.handshake_ns = ts_ns.saturating_sub(self.flow.first_ts_ns);
             }
-            (false, false) => {}
+            (false, _) => {}
         }
     }
 
@@ -382,9 +510,8 @@ impl Entry {
         if segment.flags & RST == 0 {
             let end = offset.saturating_add(i64::try_from(segment.payload_len).unwrap_or(i64::MAX));
             if let Ok(end) = u64::try_from(end) {
-                own.highest = own.highest.max(end);
-                if segment.flags & FIN != 0 && own.maybe_fin.is_none() {
-                    own.maybe_fin = Some(end);
+                if segment.flags & FIN != 0 {
+                    own.set_fin(end);
                 }
             }
         }
@@ -397,7 +524,7 @@ impl Entry {
             Placed::InOrder { skip } => {
                 if own.policy != Policy::First && own.has_hole() {
                     let (decided, differs) = own.decide(offset, payload);
-                    self.summary.inconsistencies = self.summary.inconsistencies.saturating_add(u32::from(differs));
+                    self.measures(direction).note_inconsistency(differs);
                     self.deliver(own, direction, decided.get(skip..).unwrap_or(&[]), ts_ns, sink);
                     self.drain(own, direction, sink);
                 } else {
@@ -406,11 +533,10 @@ impl Entry {
             }
             Placed::Held => {
                 if let Ok(at) = u64::try_from(offset) {
-                    if let Some(count) = self.summary.out_of_order.get_mut(direction.index()) {
-                        *count = count.saturating_add(1);
-                    }
+                    let measures = self.measures(direction);
+                    measures.out_of_order = measures.out_of_order.saturating_add(1);
                     if own.hold(at, payload, ts_ns) {
-                        self.summary.inconsistencies = self.summary.inconsistencies.saturating_add(1);
+                        self.measures(direction).note_inconsistency(true);
                     }
                 }
             }
@@ -443,7 +569,7 @@ impl Entry {
             let held = piece.bytes.get(skip..).unwrap_or(&[]);
             let common = held.len().min(rest.len());
             if held.get(..common) != rest.get(..common) {
-                self.summary.inconsistencies = self.summary.inconsistencies.saturating_add(1);
+                self.measures(direction).note_inconsistency(true);
             }
             rest = rest.get(common..).unwrap_or(&[]);
             self.deliver(own, direction, held, piece.ts_ns, sink);
@@ -512,7 +638,7 @@ impl Entry {
         }
         for side in [Direction::Orig, Direction::Resp] {
             let (own, _) = halves(tcp, side);
-            if own.maybe_fin.is_some_and(|fin| own.next >= fin) {
+            if own.maybe_fin().is_some_and(|fin| own.next >= fin) {
                 self.end_direction(own, side, ts_ns, sink);
             }
         }
@@ -532,9 +658,10 @@ impl Entry {
     }
 
     fn gap(&mut self, own: &mut Half, direction: Direction, length: u64, ts_ns: u64, sink: &mut impl Sink) {
-        own.jump(length, ts_ns);
+        own.advance(length, ts_ns);
         self.history.note(direction, b'G');
-        self.summary.missed_bytes = self.summary.missed_bytes.saturating_add(length);
+        let measures = self.measures(direction);
+        measures.missed_bytes = measures.missed_bytes.saturating_add(length);
         if !self.condemned {
             sink.gap(&self.flow, direction, length, ts_ns);
         }
@@ -554,9 +681,9 @@ impl Entry {
         }
         // Acknowledged, so it was sent, and we never saw it (the FIN's own number is no byte). Of a side that never spoke nothing is
         // told.
-        let acked = own.maybe_fin.map_or(own.acked, |fin| own.acked.min(fin));
+        let acked = own.maybe_fin().map_or(own.acked, |fin| own.acked.min(fin));
         let missing = if own.seen { acked.saturating_sub(own.next) } else { 0 };
-        if missing > 1 || (missing == 1 && own.maybe_fin.is_some()) {
+        if missing > 1 || (missing == 1 && own.maybe_fin().is_some()) {
             self.gap(own, direction, missing, ts_ns, sink);
         }
         self.end_direction(own, direction, ts_ns, sink);
@@ -579,37 +706,56 @@ impl Entry {
         self.tcp.as_deref().map_or(0, held)
     }
 
-    /// The flow ends: flush both directions and complete the summary. Returns the change of held bytes.
-    pub fn close(&mut self, sink: &mut impl Sink) -> HeldDelta {
-        let ts_ns = self.summary.last_ts_ns;
-        let Some(mut tcp) = self.tcp.take() else {
-            self.summary.conn_state = match (self.flow.protocol, self.summary.packets) {
+    /// The flow ends: flush both directions. Returns all that is known of it and the change of held bytes.
+    pub fn close(&mut self, sink: &mut impl Sink) -> (FlowSummary, HeldDelta) {
+        let ts_ns = self.counts.last_ts_ns;
+        let mut summary = FlowSummary {
+            last_ts_ns: ts_ns,
+            payload_bytes: self.counts.payload_bytes,
+            packets: self.counts.packets,
+            ip_bytes: self.counts.ip_bytes,
+            vlan: self.counts.vlan.map(|tag| Some(tag).filter(|tag| *tag != NO_VLAN)),
+            bad_checksums: self.counts.bad_checksums,
+            ..FlowSummary::default()
+        };
+        let mut delta = 0;
+        if let Some(mut tcp) = self.tcp.take() {
+            delta = -held(&tcp);
+            for direction in [Direction::Orig, Direction::Resp] {
+                self.flush(halves(&mut tcp, direction).0, direction, ts_ns, sink);
+            }
+            let [orig, resp] = &tcp.halves;
+            summary.payload_bytes = [orig.size(), resp.size()];
+            summary.history = self.history.text();
+            let payload_seen = orig.size() > 0 || resp.size() > 0;
+            summary.conn_state = tcp::conn_state(orig.state, resp.state, payload_seen, &summary.history);
+            summary.maybe_handshake_rtt_ns = Some(tcp.handshake_ns).filter(|rtt| *rtt > 0);
+            summary.mss = [orig, resp].map(|half| Some(half.mss).filter(|mss| *mss > 0));
+            summary.window_scale = [orig, resp].map(|half| Some(half.window_scale).filter(|scale| *scale != NO_SCALE));
+        } else {
+            summary.conn_state = match (self.flow.protocol, self.counts.packets) {
                 (17, [0, 0]) => "OTH",
                 (17, [_, 0]) => "S0",
                 (17, [0, _]) => "SHR",
                 (17, _) => "SF",
                 _ => "OTH",
             };
-            if matches!(self.flow.protocol, 1 | 58) {
-                self.summary.history.clear();
-            } else {
-                self.summary.history = self.history.text();
-            }
-            return 0;
-        };
-        let before = held(&tcp);
-        for direction in [Direction::Orig, Direction::Resp] {
-            let (own, _) = halves(&mut tcp, direction);
-            self.flush(own, direction, ts_ns, sink);
-            if let Some(bytes) = self.summary.payload_bytes.get_mut(direction.index()) {
-                *bytes = own.size();
+            if !matches!(self.flow.protocol, 1 | 58) {
+                summary.history = self.history.text();
             }
         }
-        let [orig, resp] = &tcp.halves;
-        self.summary.history = self.history.text();
-        let payload_seen = orig.size() > 0 || resp.size() > 0;
-        self.summary.conn_state = tcp::conn_state(orig.state, resp.state, payload_seen, &self.summary.history);
-        -before
+        // A flow of one packet has no box of its own: its only packet is what is known.
+        if self.measures.is_none() {
+            let [orig, resp] = &mut summary.measures;
+            self.seed(orig, resp);
+        }
+        if let Some(measures) = self.measures.take() {
+            summary.measures = *measures;
+            let [orig, resp] = &summary.measures;
+            summary.inconsistencies = orig.inconsistencies.saturating_add(resp.inconsistencies);
+            summary.missed_bytes = orig.missed_bytes.saturating_add(resp.missed_bytes);
+        }
+        (summary, delta)
     }
 
     /// Whether a SYN means a new flow on the same ports.
@@ -627,13 +773,13 @@ impl Entry {
         if own.is_started() && own.base() == segment.seq.wrapping_add(1) {
             return false; // the same SYN again
         }
-        ts_ns.saturating_sub(self.summary.last_ts_ns) > limits.tcp_handshake_ns
+        ts_ns.saturating_sub(self.counts.last_ts_ns) > limits.tcp_handshake_ns
             || (own.seen && own.state == EndState::SynSent && !half(tcp, direction.other()).seen)
     }
 }
 
 /// Whether `number` is the one remembered at `place`, which it is from now on.
-fn note_number(remembered: &mut [u32; 3], place: usize, number: u32) -> bool {
+fn note_number(remembered: &mut [u32; 2], place: usize, number: u32) -> bool {
     remembered.get_mut(place).is_some_and(|known| core::mem::replace(known, number) == number)
 }
 

@@ -2,37 +2,44 @@
 //! for `S H F R`, which come again when the sequence number is another one. At most [`LETTERS_KEPT`] are kept.
 use crate::event::Direction;
 
-const LETTERS: [u8; 14] = *b"SHADFRCTGWIQ^X";
 /// Letters of one history. Resets with ever new sequence numbers would make it grow; Zeek has no bound.
 pub const LETTERS_KEPT: usize = 128;
 const COUNTED: [u8; 4] = *b"CTGW";
 
-/// The letters so far.
+const INLINE: usize = 15;
+
+/// The letters so far; few flows have more than fit in here.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    text: Vec<u8>,
-    once: [u16; 2],
+    text: [u8; INLINE],
+    length: u8,
+    once: [u32; 2],
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    more: Vec<u8>,
     counts: [[u32; 4]; 2],
 }
 
 impl History {
     /// Note an event. `letter` is upper case; the direction decides the case that is written.
     pub fn note(&mut self, direction: Direction, letter: u8) {
-        let Some(place) = LETTERS.iter().position(|known| *known == letter) else { return };
         let side = direction.index();
         if let Some(counted) = COUNTED.iter().position(|known| *known == letter) {
-            let Some(count) = self.counts.get_mut(side).and_then(|side| side.get_mut(counted)) else { return };
+            let counts = &mut self.rare.get_or_insert_default().counts;
+            let Some(count) = counts.get_mut(side).and_then(|side| side.get_mut(counted)) else { return };
             *count = count.saturating_add(1);
             if !is_power_of_ten(*count) {
                 return;
             }
         } else {
             let Some(seen) = self.once.get_mut(side) else { return };
-            let bit = 1_u16 << place;
-            if *seen & bit != 0 {
+            if *seen & bit(letter) != 0 {
                 return;
             }
-            *seen |= bit;
+            *seen |= bit(letter);
         }
         self.push(direction, letter);
     }
@@ -47,29 +54,45 @@ impl History {
     }
 
     fn has(&self, direction: Direction, letter: u8) -> bool {
-        let Some(place) = LETTERS.iter().position(|known| *known == letter) else { return false };
-        self.once.get(direction.index()).is_some_and(|seen| seen & (1_u16 << place) != 0)
+        self.once.get(direction.index()).is_some_and(|seen| seen & bit(letter) != 0)
     }
 
     fn push(&mut self, direction: Direction, letter: u8) {
-        if self.text.len() < LETTERS_KEPT {
-            self.text.push(match direction {
-                Direction::Orig => letter,
-                Direction::Resp => letter.to_ascii_lowercase(),
-            });
+        self.append(match direction {
+            Direction::Orig => letter,
+            Direction::Resp => letter.to_ascii_lowercase(),
+        });
+    }
+
+    fn append(&mut self, letter: u8) {
+        let length = usize::from(self.length);
+        if let Some(place) = self.text.get_mut(length) {
+            *place = letter;
+        } else if length < LETTERS_KEPT {
+            self.rare.get_or_insert_default().more.push(letter);
+        } else {
+            return;
         }
+        self.length = self.length.saturating_add(1);
     }
 
     /// The roles were flipped.
     pub fn flip(&mut self) {
-        self.text.push(b'^');
+        self.append(b'^');
     }
 
     /// The letters.
     #[must_use]
     pub fn text(&self) -> String {
-        self.text.iter().map(|letter| char::from(*letter)).collect()
+        let inline = self.text.iter().take(usize::from(self.length));
+        let more = self.rare.iter().flat_map(|rare| &rare.more);
+        inline.chain(more).map(|letter| char::from(*letter)).collect()
     }
+}
+
+/// One bit a letter.
+const fn bit(letter: u8) -> u32 {
+    1_u32.wrapping_shl(letter.wrapping_sub(b'A') as u32)
 }
 
 const fn is_power_of_ten(count: u32) -> bool {

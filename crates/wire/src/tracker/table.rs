@@ -1,16 +1,28 @@
 //! The table of living flows: a slab, an index by key, and a list by time-out class, oldest first.
 //!
+//! The index has eight bytes a place, hash and slot; keys stand in the flows alone. The slab grows by chunks, so that a million flows
+//! are never moved, nor need twice their room while it grows.
+//!
 //! Rules of this file:
 //! 1. Every living flow is in the index once and in exactly one list, the one of its class.
 //! 2. A full table gives up the oldest flow of the least valuable class (`CLASSES` has the order).
-use std::collections::HashMap;
-use std::collections::hash_map;
+use core::hash::{BuildHasher as _, Hasher as _};
+
+use hashbrown::HashTable;
 
 use crate::flowhash::Seed;
 use crate::tracker::flow::{CLASSES, Class, Entry, Key};
 
 /// No slot.
 pub const NONE: u32 = u32::MAX;
+
+/// Flows of one chunk of the slab.
+const CHUNK: u32 = 1 << 10;
+
+/// The index wants 64 bits, of which it takes the upper ones for tags.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
 
 #[derive(Clone, Copy)]
 struct List {
@@ -20,9 +32,12 @@ struct List {
 
 /// Living flows.
 pub struct Table {
-    slots: Vec<Option<Entry>>,
+    chunks: Vec<Vec<Option<Entry>>>,
+    used: u32,
     free: Vec<u32>,
-    index: HashMap<Key, u32, Seed>,
+    seed: Seed,
+    /// (hash, slot)
+    index: HashTable<(u32, u32)>,
     lists: [List; 6],
 }
 
@@ -31,9 +46,11 @@ impl Table {
     #[must_use]
     pub fn new(seed: Seed) -> Self {
         Self {
-            slots: Vec::new(),
+            chunks: Vec::new(),
+            used: 0,
             free: Vec::new(),
-            index: HashMap::with_hasher(seed),
+            seed,
+            index: HashTable::new(),
             lists: [List { oldest: NONE, newest: NONE }; 6],
         }
     }
@@ -44,40 +61,71 @@ impl Table {
         self.index.len()
     }
 
+    /// The hash of a key.
+    #[must_use]
+    pub fn hash(&self, key: &Key) -> u32 {
+        let mut hasher = self.seed.build_hasher();
+        hasher.write(&key.low.address.0);
+        hasher.write(&key.high.address.0);
+        let (low, high) = (u64::from(key.low.port), u64::from(key.high.port));
+        hasher.write_u64((low << 32) | (high << 8) | u64::from(key.protocol));
+        u32::try_from(hasher.finish() >> 32).unwrap_or(0)
+    }
+
     /// The slot of a key.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<u32> {
-        self.index.get(key).copied()
+        let hash = self.hash(key);
+        let is_it =
+            |(known, slot): &(u32, u32)| *known == hash && self.entry(*slot).is_some_and(|entry| entry.has_key(key));
+        self.index.find(spread(hash), is_it).map(|(_, slot)| *slot)
+    }
+
+    /// The flow in a slot.
+    #[must_use]
+    pub fn entry(&self, slot: u32) -> Option<&Entry> {
+        self.chunks.get((slot / CHUNK) as usize)?.get((slot % CHUNK) as usize)?.as_ref()
     }
 
     /// The flow in a slot.
     pub fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.place_mut(slot)?.as_mut()
+    }
+
+    fn place_mut(&mut self, slot: u32) -> Option<&mut Option<Entry>> {
+        self.chunks.get_mut((slot / CHUNK) as usize)?.get_mut((slot % CHUNK) as usize)
     }
 
     /// Slots in use, in order.
     pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.slots.iter_mut().flatten()
+        self.chunks.iter_mut().flatten().flatten()
     }
 
     /// The slot that the next `insert` will take.
     #[must_use]
     pub fn next_slot(&self) -> u32 {
-        self.free.last().copied().unwrap_or_else(|| u32::try_from(self.slots.len()).unwrap_or(NONE))
+        self.free.last().copied().unwrap_or(self.used)
     }
 
     /// Add a flow (its `flow.slot` is `next_slot()`); the newest of its class.
-    pub fn insert(&mut self, entry: Entry) -> u32 {
+    pub fn insert(&mut self, key: &Key, entry: Entry) -> u32 {
         let slot = self.next_slot();
-        let (key, class) = (entry.key, entry.class);
+        let class = entry.class;
+        let hash = self.hash(key);
         if self.free.pop().is_some() {
-            if let Some(place) = self.slots.get_mut(slot as usize) {
+            if let Some(place) = self.place_mut(slot) {
                 *place = Some(entry);
             }
         } else {
-            self.slots.push(Some(entry));
+            if slot % CHUNK == 0 {
+                self.chunks.push(Vec::with_capacity(CHUNK as usize));
+            }
+            if let Some(chunk) = self.chunks.last_mut() {
+                chunk.push(Some(entry));
+            }
+            self.used = self.used.saturating_add(1);
         }
-        self.index.insert(key, slot);
+        self.index.insert_unique(spread(hash), (hash, slot), |(hash, _)| spread(*hash));
         self.link(slot, class);
         slot
     }
@@ -85,10 +133,9 @@ impl Table {
     /// Take a flow out.
     pub fn remove(&mut self, slot: u32, listed_as: Class) -> Option<Entry> {
         self.unlink(slot, listed_as);
-        let entry = self.slots.get_mut(slot as usize)?.take()?;
-        if let hash_map::Entry::Occupied(place) = self.index.entry(entry.key)
-            && *place.get() == slot
-        {
+        let entry = self.place_mut(slot)?.take()?;
+        let hash = self.hash(&entry.key());
+        if let Ok(place) = self.index.find_entry(spread(hash), |(known, of)| *known == hash && *of == slot) {
             place.remove();
         }
         self.free.push(slot);

@@ -27,8 +27,10 @@ pub struct Segment<'a> {
     pub flags: u8,
     /// Receive window, unscaled.
     pub window: u16,
-    /// Maximum segment size option.
-    pub maybe_mss: Option<u16>,
+    /// Maximum segment size option; 0: none.
+    pub mss: u16,
+    /// Window scale option; [`NO_SCALE`]: none.
+    pub window_scale: u8,
     /// Captured payload.
     pub payload: &'a [u8],
     /// Payload length by the IP header.
@@ -52,7 +54,8 @@ pub fn segment(bytes: &[u8], wire_len: usize) -> Option<Segment<'_>> {
         return None;
     }
     let flags = *bytes.get(13)?;
-    let options = bytes.get(20..header_len.min(bytes.len()))?;
+    let (mss, window_scale) =
+        if flags & SYN == 0 { (0, NO_SCALE) } else { options_of_syn(bytes.get(20..header_len.min(bytes.len()))?) };
     Some(Segment {
         source_port: be16(bytes, 0)?,
         destination_port: be16(bytes, 2)?,
@@ -60,19 +63,32 @@ pub fn segment(bytes: &[u8], wire_len: usize) -> Option<Segment<'_>> {
         ack: be32(bytes, 8)?,
         flags,
         window: be16(bytes, 14)?,
-        maybe_mss: if flags & SYN == 0 { None } else { mss(options) },
+        mss,
+        window_scale,
         payload: bytes.get(header_len..).unwrap_or(&[]),
         payload_len: wire_len.saturating_sub(header_len),
     })
 }
 
-fn mss(mut options: &[u8]) -> Option<u16> {
+/// Maximum segment size and window scale among options.
+fn options_of_syn(mut options: &[u8]) -> (u16, u8) {
+    let (mut mss, mut scale) = (0, NO_SCALE);
     loop {
         options = match options {
             [1, rest @ ..] => rest,
-            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
-            [kind, length, ..] if *kind != 0 && *length >= 2 => options.get(usize::from(*length)..)?,
-            _ => return None,
+            [2, 4, high, low, rest @ ..] => {
+                mss = u16::from_be_bytes([*high, *low]);
+                rest
+            }
+            [3, 3, shift, rest @ ..] => {
+                scale = (*shift).min(14); // RFC 7323 section 2.3
+                rest
+            }
+            [kind, length, ..] if *kind != 0 && *length >= 2 => match options.get(usize::from(*length)..) {
+                Some(rest) => rest,
+                None => return (mss, scale),
+            },
+            _ => return (mss, scale),
         }
     }
 }
@@ -97,42 +113,74 @@ pub enum EndState {
     Reset,
 }
 
-/// One direction of a TCP flow.
-#[derive(Default, Debug)]
+/// One direction of a TCP flow. What only few flows need lies in boxes of its own.
+#[derive(Debug)]
 pub struct Half {
+    /// Next offset to deliver.
+    pub next: u64,
+    /// Highest offset that the peer has acknowledged.
+    pub acked: u64,
+    /// Offset at which the stream ends, once a FIN was seen; else [`NO_FIN`].
+    fin: u64,
+    waiting: Option<Box<Waiting>>,
+    /// Sequence number of stream offset 0.
+    base: u32,
+    /// Sequence number behind the last segment, its SYN and FIN counted: what Zeek calls `last_seq`.
+    pub last_seq: u32,
+    /// Sequence number of the last FIN (its own) and RST.
+    pub last_flagged: [u32; 2],
+    /// Maximum segment size that the sender announced; 0: none.
+    pub mss: u16,
+    /// Shift of the windows that the sender announces; [`NO_SCALE`]: not negotiated.
+    pub window_scale: u8,
     /// State of the endpoint that sends in this direction.
     pub state: EndState,
     /// The one before.
     pub before: EndState,
-    /// Sequence number behind the last segment, its SYN and FIN counted: what Zeek calls `last_seq`.
-    pub last_seq: u32,
-    /// Sequence number of the last SYN, FIN (its own) and RST.
-    pub last_flagged: [u32; 3],
-    started: bool,
-    /// Sequence number of stream offset 0.
-    base: u32,
-    /// Next offset to deliver.
-    pub next: u64,
-    /// Highest offset seen (end of data).
-    pub highest: u64,
-    /// Highest offset that the peer has acknowledged.
-    pub acked: u64,
-    /// Offset at which the stream ends, once a FIN was seen.
-    pub maybe_fin: Option<u64>,
-    /// The end was told to the sink.
-    pub ended: bool,
     /// Whose bytes count where held ones overlap: the receiver's.
     pub policy: Policy,
+    started: bool,
+    /// The end was told to the sink.
+    pub ended: bool,
+    /// Whether any packet came in this direction.
+    pub seen: bool,
+}
+
+const NO_FIN: u64 = u64::MAX;
+/// No window scale option was seen.
+pub const NO_SCALE: u8 = u8::MAX;
+
+impl Default for Half {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            acked: 0,
+            fin: NO_FIN,
+            waiting: None,
+            base: 0,
+            last_seq: 0,
+            last_flagged: [0; 2],
+            mss: 0,
+            window_scale: NO_SCALE,
+            state: EndState::Inactive,
+            before: EndState::Inactive,
+            policy: Policy::First,
+            started: false,
+            ended: false,
+            seen: false,
+        }
+    }
+}
+
+/// What waits behind a hole.
+#[derive(Default, Debug)]
+struct Waiting {
     held: BTreeMap<u64, Piece>,
     /// Edges of the segments that are held, as they came: for policies that compare them.
     edges: Vec<(i64, i64)>,
     held_bytes: usize,
     hole_packets: u32,
     hole_since_ns: u64,
-    /// Bytes given up.
-    pub missed: u64,
-    /// Whether any packet came in this direction.
-    pub seen: bool,
 }
 
 /// Bytes that wait for those before them.
@@ -163,14 +211,25 @@ pub enum Placed {
 impl Half {
     /// Bytes held out of order, with `PLACE_BYTES` for each piece.
     #[must_use]
-    pub const fn held_bytes(&self) -> usize {
-        self.held_bytes
+    pub fn held_bytes(&self) -> usize {
+        self.waiting.as_deref().map_or(0, |waiting| waiting.held_bytes)
     }
 
     /// Whether data waits behind a hole.
     #[must_use]
     pub fn has_hole(&self) -> bool {
-        !self.held.is_empty()
+        self.waiting.as_deref().is_some_and(|waiting| !waiting.held.is_empty())
+    }
+
+    /// Offset at which the stream ends, if a FIN was seen.
+    #[must_use]
+    pub fn maybe_fin(&self) -> Option<u64> {
+        Some(self.fin).filter(|fin| *fin != NO_FIN)
+    }
+
+    /// A FIN was seen; the first one counts.
+    pub fn set_fin(&mut self, offset: u64) {
+        self.fin = self.fin.min(if self.fin == NO_FIN { offset } else { self.fin });
     }
 
     /// Set where the stream starts. `seq` is the number of its first byte.
@@ -221,19 +280,123 @@ impl Half {
 
     /// Hold `bytes` at `offset`. Returns whether a difference among held bytes was seen.
     pub fn hold(&mut self, offset: u64, bytes: &[u8], now_ns: u64) -> bool {
-        if self.held.is_empty() {
-            self.hole_packets = 0;
-            self.hole_since_ns = now_ns;
+        let policy = self.policy;
+        let waiting = self.waiting.get_or_insert_default();
+        if waiting.held.is_empty() {
+            waiting.hole_packets = 0;
+            waiting.hole_since_ns = now_ns;
         }
-        if self.policy == Policy::First {
-            return self.hold_first(offset, bytes, now_ns);
+        if policy == Policy::First {
+            waiting.fill(offset, bytes, now_ns)
+        } else {
+            waiting.hold(policy, offset, bytes, now_ns)
         }
+    }
+
+    /// The bytes of a segment that begins at `start`, those replaced that waiting segments win; and whether any differed.
+    #[must_use]
+    pub fn decide(&self, start: i64, bytes: &[u8]) -> (Vec<u8>, bool) {
+        self.waiting
+            .as_deref()
+            .map_or_else(|| (bytes.to_vec(), false), |waiting| waiting.decide(self.policy, start, bytes))
+    }
+
+    /// The next held piece that is in order now: bytes to leave out at its start, and the piece.
+    pub fn take_ready(&mut self) -> Option<(usize, Piece)> {
+        let waiting = self.waiting.as_deref_mut()?;
+        let (at, length) = waiting.held.first_key_value().map(|(at, piece)| (*at, piece.bytes.len()))?;
+        if at > self.next {
+            return None;
+        }
+        let piece = waiting.held.remove(&at)?;
+        waiting.held_bytes = waiting.held_bytes.saturating_sub(length).saturating_sub(PLACE_BYTES);
+        let skip = usize::try_from(self.next.saturating_sub(at)).unwrap_or(usize::MAX).min(length);
+        Some((skip, piece))
+    }
+
+    /// Bytes between what was delivered and the first held piece; 0 if that is next.
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
+        self.waiting.as_deref()?.held.keys().next().map(|at| at.saturating_sub(self.next))
+    }
+
+    /// Length of the hole before the first held piece.
+    #[must_use]
+    pub fn hole(&self) -> Option<u64> {
+        self.room().filter(|length| *length > 0)
+    }
+
+    /// Count a packet of the flow against the hole, and say whether it is given up.
+    pub fn gives_up(&mut self, peer_seen: bool, now_ns: u64, limits: &Limits) -> bool {
+        let acked = self.acked;
+        let Some(waiting) = self.waiting.as_deref_mut() else { return false };
+        let Some(first) = waiting.held.keys().next() else { return false };
+        let acknowledged = acked >= *first || !peer_seen;
+        waiting.hole_packets = waiting.hole_packets.saturating_add(1);
+        if !acknowledged {
+            // Without an acknowledgement the sender will retransmit: wait much longer, but not for ever.
+            return waiting.hole_packets > limits.hole_packets.saturating_mul(16);
+        }
+        waiting.hole_packets > limits.hole_packets || now_ns.saturating_sub(waiting.hole_since_ns) > limits.hole_ns
+    }
+
+    /// Whether more is held than the limit.
+    #[must_use]
+    pub fn is_over(&self, limits: &Limits) -> bool {
+        self.waiting.as_deref().is_some_and(|waiting| {
+            waiting.held_bytes > limits.out_of_order_bytes as usize
+                || waiting.edges.len() > limits.overlap_segments as usize
+        })
+    }
+
+    /// `length` bytes are done with. The hole behind them, if there is one, is another one: its patience begins anew.
+    pub fn advance(&mut self, length: u64, now_ns: u64) {
+        self.next = self.next.saturating_add(length);
+        if let Some(waiting) = self.waiting.as_deref_mut() {
+            waiting.hole_packets = 0;
+            waiting.hole_since_ns = now_ns;
+            waiting.forget_edges(self.next);
+            if waiting.held.is_empty() && waiting.edges.is_empty() {
+                self.waiting = None;
+            }
+        }
+    }
+
+    /// Throw away what is held.
+    pub fn clear(&mut self) {
+        self.waiting = None;
+    }
+
+    /// Another state; the one before is remembered.
+    pub const fn become_(&mut self, state: EndState) {
+        self.before = self.state;
+        self.state = state;
+    }
+
+    /// Payload bytes by sequence numbers, as Zeek counts them: up to the highest number sent or acknowledged, without SYN and FIN.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        if !self.seen {
+            return 0;
+        }
+        let size = self.last().max(self.acked);
+        if self.fin == NO_FIN { size } else { size.saturating_sub(1) }
+    }
+
+    /// Offset behind the last segment seen.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        u64::try_from(self.offset_of(self.last_seq)).unwrap_or(0)
+    }
+}
+
+impl Waiting {
+    fn hold(&mut self, policy: Policy, offset: u64, bytes: &[u8], now_ns: u64) -> bool {
         let start = i64::try_from(offset).unwrap_or(i64::MAX);
-        let (decided, differs) = self.decide(start, bytes);
-        let end = offset.saturating_add(bytes.len() as u64);
-        self.cut_out(offset, end);
-        self.hold_first(offset, &decided, now_ns);
-        if self.policy.looks_at_edges() {
+        let (decided, differs) = self.decide(policy, start, bytes);
+        self.cut_out(offset, offset.saturating_add(bytes.len() as u64));
+        self.fill(offset, &decided, now_ns);
+        if policy.looks_at_edges() {
             let edge = (start, start.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX)));
             if !self.edges.contains(&edge) {
                 self.edges.push(edge);
@@ -243,9 +406,7 @@ impl Half {
         differs
     }
 
-    /// The bytes of a segment that begins at `start`, those replaced that waiting segments win; and whether any differed.
-    #[must_use]
-    pub fn decide(&self, start: i64, bytes: &[u8]) -> (Vec<u8>, bool) {
+    fn decide(&self, policy: Policy, start: i64, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut decided = bytes.to_vec();
         let new = (start, start.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX)));
         let mut differs = false;
@@ -260,7 +421,7 @@ impl Half {
             }
             differs |= slice(&piece.bytes, at, low, high) != slice(bytes, start, low, high);
             for edge in edges.iter().filter(|edge| edge.0 < high && edge.1 > low) {
-                if !self.policy.new_wins(new, **edge) {
+                if !policy.new_wins(new, **edge) {
                     let (low, high) = (low.max(edge.0), high.min(edge.1));
                     let known = slice(&piece.bytes, at, low, high);
                     for (place, byte) in slice_mut(&mut decided, start, low, high).iter_mut().zip(known) {
@@ -294,18 +455,18 @@ impl Half {
     }
 
     /// Forget edges of what has been delivered.
-    fn forget_edges(&mut self) {
+    fn forget_edges(&mut self, next: u64) {
         if self.edges.is_empty() {
             return;
         }
-        let (next, before) = (i64::try_from(self.next).unwrap_or(i64::MAX), self.edges.len());
+        let (next, before) = (i64::try_from(next).unwrap_or(i64::MAX), self.edges.len());
         self.edges.retain(|edge| edge.1 > next);
         let gone = before.saturating_sub(self.edges.len());
         self.held_bytes = self.held_bytes.saturating_sub(gone.saturating_mul(PLACE_BYTES));
     }
 
     /// Hold `bytes` at `offset` where nothing is held yet.
-    fn hold_first(&mut self, offset: u64, bytes: &[u8], now_ns: u64) -> bool {
+    fn fill(&mut self, offset: u64, bytes: &[u8], now_ns: u64) -> bool {
         let mut differs = false;
         let mut start = offset;
         let mut rest = bytes;
@@ -343,88 +504,6 @@ impl Half {
             }
         }
         differs
-    }
-
-    /// The next held piece that is in order now: bytes to leave out at its start, and the piece.
-    pub fn take_ready(&mut self) -> Option<(usize, Piece)> {
-        let (at, length) = self.held.first_key_value().map(|(at, piece)| (*at, piece.bytes.len()))?;
-        if at > self.next {
-            return None;
-        }
-        let piece = self.held.remove(&at)?;
-        self.held_bytes = self.held_bytes.saturating_sub(length).saturating_sub(PLACE_BYTES);
-        let skip = usize::try_from(self.next.saturating_sub(at)).unwrap_or(usize::MAX).min(length);
-        Some((skip, piece))
-    }
-
-    /// Bytes between what was delivered and the first held piece; 0 if that is next.
-    #[must_use]
-    pub fn room(&self) -> Option<u64> {
-        self.held.keys().next().map(|at| at.saturating_sub(self.next))
-    }
-
-    /// Length of the hole before the first held piece.
-    #[must_use]
-    pub fn hole(&self) -> Option<u64> {
-        self.room().filter(|length| *length > 0)
-    }
-
-    /// Count a packet of the flow against the hole, and say whether it is given up.
-    pub fn gives_up(&mut self, peer_seen: bool, now_ns: u64, limits: &Limits) -> bool {
-        let Some(first) = self.held.keys().next() else { return false };
-        let acknowledged = self.acked >= *first || !peer_seen;
-        self.hole_packets = self.hole_packets.saturating_add(1);
-        if !acknowledged {
-            // Without an acknowledgement the sender will retransmit: wait much longer, but not for ever.
-            return self.hole_packets > limits.hole_packets.saturating_mul(16);
-        }
-        self.hole_packets > limits.hole_packets || now_ns.saturating_sub(self.hole_since_ns) > limits.hole_ns
-    }
-
-    /// Whether more is held than the limit.
-    #[must_use]
-    pub const fn is_over(&self, limits: &Limits) -> bool {
-        self.held_bytes > limits.out_of_order_bytes as usize || self.edges.len() > limits.overlap_segments as usize
-    }
-
-    /// Jump over `length` missing bytes.
-    pub fn jump(&mut self, length: u64, now_ns: u64) {
-        self.missed = self.missed.saturating_add(length);
-        self.advance(length, now_ns);
-    }
-
-    /// `length` bytes are done with. The hole behind them, if there is one, is another one: its patience begins anew.
-    pub fn advance(&mut self, length: u64, now_ns: u64) {
-        self.next = self.next.saturating_add(length);
-        self.hole_packets = 0;
-        self.hole_since_ns = now_ns;
-        self.forget_edges();
-    }
-
-    /// Throw away what is held.
-    pub fn clear(&mut self) {
-        self.held.clear();
-        self.edges.clear();
-        self.held_bytes = 0;
-    }
-}
-
-impl Half {
-    /// Another state; the one before is remembered.
-    pub const fn become_(&mut self, state: EndState) {
-        self.before = self.state;
-        self.state = state;
-    }
-
-    /// Payload bytes by sequence numbers, as Zeek counts them: up to the highest number sent or acknowledged, without SYN and FIN.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        if !self.seen {
-            return 0;
-        }
-        let last = u64::try_from(self.offset_of(self.last_seq)).unwrap_or(0);
-        let size = last.max(self.acked);
-        if self.maybe_fin.is_some() { size.saturating_sub(1) } else { size }
     }
 }
 

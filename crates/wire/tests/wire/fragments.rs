@@ -96,6 +96,7 @@ fn ip(payload: &[u8]) -> Ip<'_> {
         source: Address::v4(A),
         destination: Address::v4(B),
         protocol: 17,
+        ttl: 64,
         payload,
         payload_len: payload.len(),
         total_len: payload.len() + 20,

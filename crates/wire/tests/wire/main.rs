@@ -11,6 +11,7 @@
 
 mod block;
 mod capfile;
+mod exhaustion;
 mod flows;
 mod fragments;
 mod make;

@@ -259,7 +259,7 @@ fn retransmission_is_counted_and_told_once() {
     }
     let (_, history) = talk.verdict();
     assert_eq!(talk.tape.stream(Orig), some(b"again"));
-    assert_eq!(talk.tape.summaries[0].1.retransmissions, [9, 0]);
+    assert_eq!(talk.tape.summaries[0].1.measures[0].retransmissions, 9);
     assert_eq!(history, "ShADT");
 }
 

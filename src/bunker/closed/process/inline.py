@@ -14,21 +14,26 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher, Runner
+from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
 from bunker.closed.analyze.external import ExternalRunner
+from bunker.closed.analyze.runner import Runner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
+from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.process.external import PlainKeepers
+from bunker.closed.process.hand import own_hand
 from bunker.closed.process.interpreter import interpreters
 from bunker.closed.process.link import pair
 from bunker.closed.process.releaser import refusal_counter
 from bunker.closed.process.setup import open_files
+from bunker.closed.process.worker import PHASES
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle
 from bunker.model import diagnostics
@@ -52,6 +57,7 @@ class _Inline:
             {name: schema.described() for name, schema in bundle.schemas.items()},
             policy.packets(),
         )
+        provide_noise(self.gate, policy)
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
@@ -91,7 +97,7 @@ class _Inline:
         """Clear and write a batch."""
         self.counters[Counter.RECORDS_EMITTED] += batch.num_rows
         try:
-            cleared = self.gate.clear(schema.name, batch.ipc())
+            batches = self.gate.clear(schema.name, batch.ipc())
         except GateRefusal as refusal:
             self.counters[refusal_counter(refusal.kind)] += 1
             event = diagnostics.event(
@@ -99,7 +105,11 @@ class _Inline:
             )
             self.write(self.envelopes.diagnostics([event]))
             return
-        if cleared is not None:
+        self.release(batches)
+
+    def release(self, batches: list[ClearedBatch]) -> None:
+        """Write what has been cleared."""
+        for cleared in batches:
             self.counters[Counter.RECORDS_RELEASED] += cleared.num_rows
             self.write(self.envelopes.records(cleared))
 
@@ -118,7 +128,7 @@ class _Inline:
         self.write(self.envelopes.diagnostics([event]))
 
 
-def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Runner]:
+def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Callable[..., Runner]]:
     """Programs as ordinary processes, their files in a temporary folder."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bunker-programs-")) if bundle.programs else ""
     for path, content in bundle.program_files.items():
@@ -133,9 +143,7 @@ def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Runner]:
         settings.append(msgspec.structs.replace(program.settings(keeper_end), own_session=True))
     keepers = PlainKeepers(settings)
     stack.callback(keepers.end)
-    return lambda analyzer: ExternalRunner(
-        analyzer, ends[analyzer.name], traceback.print_exception, revive=keepers.revive
-    )
+    return lambda analyzer: partial(ExternalRunner, fd=ends[analyzer.name], revive=keepers.revive)
 
 
 def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[tuple[int, int, str]]:
@@ -153,9 +161,16 @@ def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[
 
 def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitStack) -> list[tuple[int, int, str]]:
     experiment = bundle.experiment
+    hand = own_hand()
     dispatcher = Dispatcher(
-        bundle.load_analyzers(), output, on_error=traceback.print_exception, external=_external(bundle, stack)
+        bundle.load_analyzers(),
+        output,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        external=_external(bundle, stack),
     )
+    dispatcher.begin_pass(1)
     engine = Engine(
         lane=0,
         want=sorted(dispatcher.kinds | {"flow"}),
@@ -193,6 +208,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
     dispatcher.finish()
     count()
     counters[Counter.CAPTURE_FILES_DAMAGED] = len(reader.damages)
+    output.release(output.gate.finish())
     output.gate.forget()
     output.write(output.envelopes.end(output.pulse(), reason=EndReason.DONE))
     return reader.damages

@@ -21,10 +21,13 @@ from pathlib import Path
 
 import msgspec
 
+from bunker import limits
 from bunker.closed.capture.filter import compile_filter, filters_for_files
 from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
+from bunker.closed.process.hand import create_page
 from bunker.closed.process.interpreter import Interpreter, interpreters
 from bunker.closed.process.jail import UIDS, JailSpec, Process, Role, enter_box
+from bunker.closed.process.ledger import create_ledger
 from bunker.closed.process.link import pair
 from bunker.closed.process.settings import (
     FIRST_WORKER_UID,
@@ -47,7 +50,10 @@ from bunker.model.heartbeat import Tier
 
 _STDIN = "-"
 _ETHERNET = 1
-_WORKER_BASE_BYTES = 1 << 30
+_STALLS_PER_CALL = 2
+_STALL_NS = 1_000_000_000
+"""A worker is killed when it stands still for so many times `time_per_call` and this: the watchdog comes first."""
+_WORKER_BASE_BYTES = (1 << 30) + limits.LEDGER_BYTES.default
 """Address space of interpreter, libraries, spool slot and engine, beside what `analysis.memory` grants."""
 
 
@@ -182,6 +188,8 @@ class _Lanes:
                     seed=seed,
                     live=bool(rings),
                     external_fds=self._programs(programs, number, fds),
+                    hand_fd=fds.add(f"hand-{number}", create_page()),
+                    ledger_fd=fds.add(f"ledger-{number}", create_ledger()),
                 )
             )
 
@@ -281,6 +289,7 @@ def start_box(
         lanes = _Lanes(run, spool, rings, fds, programs)
         orders_out, orders_in = os.pipe2(os.O_CLOEXEC)
         verdict_out, verdict_in = os.pipe2(os.O_CLOEXEC)
+        acks_out, acks_in = os.pipe2(os.O_CLOEXEC)
         capturer_page = fds.add("counters-capturer", CounterPage.create())
         releaser_page = fds.add("counters-releaser", CounterPage.create())
         settings = SupervisorSettings(
@@ -296,6 +305,7 @@ def start_box(
                 seed=os.urandom(16),
                 duration_ns=experiment.duration_ns,
                 deferred=experiment.mode == "deferred",
+                held=experiment.mode == "deferred" and not experiment.during_capture,
             ),
             workers=lanes.workers,
             releaser=ReleaserSettings(
@@ -311,6 +321,7 @@ def start_box(
                     fds.add("page-releaser", CounterPage.read_only(releaser_page)),
                 ],
                 verdict_fd=fds.add("verdict-out", verdict_out),
+                acks_fd=fds.add("acks-in", acks_in),
                 enforcement=dict(walls or {}),
                 tier=tier,
                 image=image,
@@ -319,6 +330,9 @@ def start_box(
             worker_memory=experiment.analysis_memory + _WORKER_BASE_BYTES,
             orders_fd=fds.add("orders-in", orders_in),
             verdict_fd=fds.add("verdict-in", verdict_in),
+            acks_fd=fds.add("acks-out", acks_out),
+            stall_ns=_STALLS_PER_CALL * experiment.time_per_call_ns + _STALL_NS,
+            max_age_ns=experiment.max_age_ns,
         )
         spec = JailSpec(
             role=Role.SUPERVISOR,
