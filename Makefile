@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 CORE := $(VENV)/.core
 RUST := $(shell find crates -name '*.rs' -o -name 'Cargo.toml' 2>/dev/null) Cargo.toml Cargo.lock
 
-.PHONY: help setup demo demo-live test test-faults check bench test-rust test-python lint fuzz clean
+.PHONY: help setup demo demo-live test test-faults test-image check bench test-rust test-python lint fuzz clean
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test-python: setup
 
 test-faults: setup ## the long fault tests: 100,000 flows, 100 kills
 	BUNKER_FLOWS=100000 BUNKER_KILLS=25 $(BIN)/pytest -q --timeout 1800 tests/fault/test_many_flows.py tests/fault/test_killed.py
+
+test-image: setup ## attacks on the sealed image from outside, emulated (BUNKER_IMAGE=DIR: another image than the quick one)
+	$(BIN)/pytest -q tests/image -o python_files='test_*.py attack_*.py' -o timeout=1800
 
 bench: setup ## the paper's experiments beside today's tools
 	$(BIN)/bunker bench capture

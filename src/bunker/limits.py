@@ -78,6 +78,16 @@ RESTARTS_UNEXPLAINED = Limit(
     default=3, unit="restarts", reason="in a row without progress and without a flow to blame: it will not get better"
 )
 LEFT_OUT = Limit(default=4096, unit="flows", reason="and packets of a lane in quarantine; RESTARTS ends a run before")
+ENUM_WORDS = Limit(default=256, unit="words", reason="a vocabulary; the most that one byte could say")
+ENUM_WORD_BYTES = Limit(default=64, unit="bytes", reason="one word of it; the longest of Zeek's has 21")
+WAITING_BYTES = Limit(
+    default=128 << 20,
+    unit="bytes",
+    reason="records that wait, sealed, for a threshold; half of the egress queue, which takes them when they are freed",
+)
+THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
+LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
+POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")
 STAGING_BUFFERS = Limit(
     default=8,
     unit="blocks",
@@ -152,6 +162,18 @@ MEASURED_HEARTBEATS = Limit(
     default=65_536,
     unit="heartbeats",
     reason="of a run that is drawn or planned from: a week of the default interval is 60480",
+)
+
+# The sealed image (docs/image.md).
+RUN_DISK_HEAD_BYTES = Limit(default=65_536, unit="bytes", reason="an address, a digest and sizes of at most 16 files")
+RUN_DISK_BUNDLE_BYTES = Limit(
+    default=64 << 20, unit="bytes", reason="sources and lists of one experiment, read into memory before the start"
+)
+MACHINE_CONNECT_S = Limit(
+    default=60, unit="seconds", reason="how long a machine that has started looks for its open box before it powers off"
+)
+MACHINE_SPARE_BYTES = Limit(
+    default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
 )
 
 

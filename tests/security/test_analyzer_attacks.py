@@ -38,10 +38,10 @@ def hostile(tx: http.Transaction, emit: Emit) -> None:
     call("{name}", *HOSTILE["{name}"])
     emit(Tried(name="{name}", answer=0))
 """
-TRIED_OUT = """
+TRIED_OUT = f"""
 [out.tried]
-name = { do = "keep", because = "names of attempts, of this test" }
-answer = { do = "keep", because = "error numbers" }
+name = {{ do = "allow", values = {json.dumps(sorted(attacks.ATTEMPTS))} }}
+answer = {{ do = "keep", because = "error numbers" }}
 """
 MAIN = 'if __name__ == "__main__":'
 

@@ -99,6 +99,7 @@ impl Sites {
     }
 }
 
+#[allow(clippy::large_enum_variant)] // one of it in a map, and a map is large
 enum Engine {
     Pfx(Pfx),
     CryptoPan(CryptoPan),

@@ -168,6 +168,6 @@ pub const fn is_isatap(value: u128) -> bool {
 
 /// Solicited-node group (RFC 4291, section 2.7.1): ff02::1:ffXX:XXXX.
 #[must_use]
-pub const fn is_solicited_node(value: u128) -> bool {
-    value >> 24 == 0xFF02_0000_0000_0000_0000_0001_FF
+pub fn is_solicited_node(value: u128) -> bool {
+    value & !low(24) == 0xFF02_0000_0000_0000_0000_0001_FF00_0000
 }

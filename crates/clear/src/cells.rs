@@ -131,11 +131,9 @@ impl Cells {
     #[must_use]
     pub fn leading(&self) -> Vec<u64> {
         match self {
-            Self::Words(words, there) => words
-                .iter()
-                .zip(there)
-                .map(|(word, there)| if *there { (*word ^ (1 << 63)) | 1 } else { 0 })
-                .collect(),
+            Self::Words(words, there) => {
+                words.iter().zip(there).map(|(word, there)| if *there { (*word ^ (1 << 63)) | 1 } else { 0 }).collect()
+            }
             _ => vec![0; self.len()],
         }
     }
@@ -165,7 +163,8 @@ impl Cells {
                 strings(offsets, values, nulls).map(|array| Arc::new(array) as ArrayRef)
             }
             Self::Lists(ends, there, items) => {
-                let (mut values, mut offsets, mut lists, mut valid) = (Vec::new(), vec![0_i32], vec![0_i32], Vec::new());
+                let (mut values, mut offsets, mut lists, mut valid) =
+                    (Vec::new(), vec![0_i32], vec![0_i32], Vec::new());
                 for row in order {
                     let row = *row as usize;
                     let start = row.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);

@@ -60,6 +60,12 @@ impl Keys {
     }
 }
 
+/// BLAKE3 of public content (sealed lists), hex. Not for traffic: there is no unkeyed hash among the transforms.
+#[must_use]
+pub fn digest_hex(content: &[u8]) -> String {
+    blake3::hash(content).to_hex().to_string()
+}
+
 /// How long keys are used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rotation {

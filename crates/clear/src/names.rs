@@ -43,9 +43,12 @@ pub fn literal(text: &str) -> Option<[u8; 16]> {
     })
 }
 
-/// Every address that stands in a text.
+/// Every address that stands in a text as a word of its own.
 pub fn addresses_in(text: &str) -> impl Iterator<Item = [u8; 16]> + '_ {
-    text.split(|letter: char| !(letter.is_ascii_hexdigit() || letter == ':' || letter == '.')).filter_map(|word| {
+    text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == ':' || letter == '.')).filter_map(|word| {
+        // RFC 5321, section 4.1.3: [IPv6:2001:db8::1].
+        let word =
+            word.split_at_checked(5).filter(|(tag, _)| tag.eq_ignore_ascii_case("IPv6:")).map_or(word, |at| at.1);
         let word = word.trim_end_matches('.');
         // 192.0.2.1:80 is an address and a port.
         literal(word).or_else(|| literal(word.rsplit_once(':')?.0).filter(|_| word.matches(':').count() == 1))
@@ -57,10 +60,10 @@ pub fn addresses_in(text: &str) -> impl Iterator<Item = [u8; 16]> + '_ {
 pub fn arpa(name: &str) -> Option<([u8; 16], usize, bool)> {
     if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
         let mut address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0];
-        let mut count = 0;
+        let mut count = 0_usize;
         for (place, label) in address.iter_mut().skip(12).zip(labels.rsplit('.')) {
             *place = label.parse().ok()?;
-            count += 1;
+            count = count.saturating_add(1);
         }
         return (labels.split('.').count() == count).then_some((address, count, false));
     }
@@ -90,7 +93,8 @@ pub fn arpa_name(address: &[u8; 16], labels: usize, is_v6: bool) -> String {
 
 /// Segments of a URL's path, query and fragment left out.
 pub fn segments(url: &str) -> impl Iterator<Item = &str> {
-    let path = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or(""));
+    let path =
+        url.split_once("://").map_or(url, |(_, rest)| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or(""));
     path.split(['?', '#']).next().unwrap_or(path).split('/').filter(|segment| !segment.is_empty())
 }
 
@@ -156,7 +160,10 @@ pub fn family_major(agent: &str) -> String {
         if let Some(at) = agent.find(token) {
             let rest = agent.get(at.saturating_add(token.len())..).unwrap_or("");
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            return match rest.get(..digits).and_then(|digits| digits.parse::<u32>().ok()).filter(|major| *major < MAJORS)
+            return match rest
+                .get(..digits)
+                .and_then(|digits| digits.parse::<u32>().ok())
+                .filter(|major| *major < MAJORS)
             {
                 Some(major) => format!("{family}/{major}"),
                 None => (*family).to_owned(),

@@ -24,6 +24,7 @@ _COMMANDS = {
     "verify": "bunker.cli.verify",
     "show": "bunker.cli.show",
     "dissect": "bunker.cli.dissect",
+    "image": "bunker.cli.image",
     "anonymize": "bunker.cli.anonymize",
     "plan": "bunker.cli.plan",
     "bench": "bunker.cli.bench",

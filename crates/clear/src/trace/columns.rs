@@ -21,7 +21,7 @@ pub const RECORD: &str = "pcap";
 /// What a worker sends.
 #[must_use]
 pub fn schema() -> RecordSchema {
-    let field = |name: &str, kind| Field { name: name.to_owned(), kind, nullable: false };
+    let field = |name: &str, kind| Field { name: name.to_owned(), kind, nullable: false, words: Vec::new() };
     RecordSchema {
         name: RECORD.to_owned(),
         fields: vec![

@@ -208,8 +208,7 @@ impl Tracker {
         let mut bytes = Vec::new();
         for entry in self.table.entries_mut() {
             let outer = entry.flow.maybe_outer.unwrap_or(0);
-            let place = self.journal.place(entry.flow.slot);
-            Born { uid: entry.flow.uid, place, outer }.write(&mut bytes);
+            Born { uid: entry.flow.uid, place: entry.born, outer }.write(&mut bytes);
         }
         bytes
     }
@@ -768,9 +767,9 @@ impl Tracker {
             maybe_outer,
         };
         self.take_up(uid);
-        self.journal.opened(flow.slot, Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
+        self.journal.opened(Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
         let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
-        let mut entry = Entry::new(flow, class, vlan, policies);
+        let mut entry = Entry::new(flow, self.place, class, vlan, policies);
         if flip {
             entry.history.flip();
         }

@@ -257,6 +257,7 @@ _CELLS: dict[str, tuple[pa.DataType, Callable[[int], object]]] = {
     "TextList": (pa.list_(pa.string()), lambda _: ["one"]),
     "AddressList": (pa.list_(pa.binary(16)), lambda _: [bytes(16)]),
     "Mac": (pa.binary(6), lambda _: bytes(6)),
+    "Digest": (pa.string(), lambda _: "00ff"),
 }
 _TEXTS: dict[str, Callable[[int], str]] = {
     "host": lambda row: f"www.site{row % 500}.example.com",

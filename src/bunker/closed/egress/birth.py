@@ -21,12 +21,12 @@ _ARROW = {
 
 
 def output_schemas(policy: Policy, gate: Gate) -> tuple[OutputSchema, ...]:
-    """One schema for each record that the policy releases, in the order of their names.
+    """One schema for each record and aggregate that the policy releases, in the order of their names.
 
     A field's `type` is the emitted type and what was done to it ("Host.tag"); `arrow` is the core's own word for its
     output.
     """
-    made = [
+    rows = tuple(
         OutputSchema(
             record=record,
             fields=[
@@ -41,16 +41,27 @@ def output_schemas(policy: Policy, gate: Gate) -> tuple[OutputSchema, ...]:
         )
         for record in policy.rules
         if policy.releases(record)
-    ]
+    )
+    noisy = tuple(
+        OutputSchema(
+            record=aggregate.name,
+            fields=[
+                OutputField(name=name, type=f"Aggregate.{name}", arrow=_ARROW[word], nullable=True)
+                for name, word in gate.outputs(aggregate.name)
+            ],
+        )
+        for aggregate in policy.aggregates
+    )
+    packets: tuple[OutputSchema, ...] = ()
     if policy.trace is not None:
         types = {"ts": "Time.released", "wirelen": "Bytes.released", "packet": "Packet.header_trace"}
-        made.append(
+        packets = (
             OutputSchema(
                 record=PCAP,
                 fields=[
                     OutputField(name=name, type=types[name], arrow=_ARROW[word], nullable=True)
                     for name, word in gate.outputs(PCAP)
                 ],
-            )
+            ),
         )
-    return tuple(sorted(made, key=lambda schema: schema.record))
+    return tuple(sorted((*rows, *packets, *noisy), key=lambda schema: schema.record))

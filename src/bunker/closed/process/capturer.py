@@ -361,6 +361,7 @@ class Capturer:
         settings = self.settings
         reader = FileReader(
             settings.file_fds,
+            sizes=settings.file_bytes,
             lanes=len(self.lanes),
             block_bytes=settings.block_bytes,
             snaplen=settings.snaplen,

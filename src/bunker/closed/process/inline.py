@@ -14,14 +14,17 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher, Runner
+from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
 from bunker.closed.analyze.external import ExternalRunner
+from bunker.closed.analyze.runner import Runner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
+from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.process.external import PlainKeepers
@@ -40,7 +43,7 @@ from bunker.model.diagnostics import DiagnosticKind, Reason
 from bunker.model.fields import RecordSchema
 from bunker.model.heartbeat import EndReason, Tier
 from bunker.native.clear import ClearedBatch, Gate
-from bunker.native.wire import Batch, Engine, Hand
+from bunker.native.wire import Batch, Engine
 from bunker.policy.load import policy_of
 
 
@@ -54,6 +57,7 @@ class _Inline:
             {name: schema.described() for name, schema in bundle.schemas.items()},
             policy.packets(),
         )
+        provide_noise(self.gate, policy)
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
@@ -93,7 +97,7 @@ class _Inline:
         """Clear and write a batch."""
         self.counters[Counter.RECORDS_EMITTED] += batch.num_rows
         try:
-            cleared = self.gate.clear(schema.name, batch.ipc())
+            batches = self.gate.clear(schema.name, batch.ipc())
         except GateRefusal as refusal:
             self.counters[refusal_counter(refusal.kind)] += 1
             event = diagnostics.event(
@@ -101,7 +105,11 @@ class _Inline:
             )
             self.write(self.envelopes.diagnostics([event]))
             return
-        if cleared is not None:
+        self.release(batches)
+
+    def release(self, batches: list[ClearedBatch]) -> None:
+        """Write what has been cleared."""
+        for cleared in batches:
             self.counters[Counter.RECORDS_RELEASED] += cleared.num_rows
             self.write(self.envelopes.records(cleared))
 
@@ -120,7 +128,7 @@ class _Inline:
         self.write(self.envelopes.diagnostics([event]))
 
 
-def _external(bundle: Bundle, hand: Hand, stack: ExitStack) -> Callable[[Analyzer, int], Runner]:
+def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Callable[..., Runner]]:
     """Programs as ordinary processes, their files in a temporary folder."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bunker-programs-")) if bundle.programs else ""
     for path, content in bundle.program_files.items():
@@ -135,15 +143,7 @@ def _external(bundle: Bundle, hand: Hand, stack: ExitStack) -> Callable[[Analyze
         settings.append(msgspec.structs.replace(program.settings(keeper_end), own_session=True))
     keepers = PlainKeepers(settings)
     stack.callback(keepers.end)
-    return lambda analyzer, number: ExternalRunner(
-        analyzer,
-        ends[analyzer.name],
-        number=number,
-        hand=hand,
-        phases=PHASES,
-        on_error=traceback.print_exception,
-        revive=keepers.revive,
-    )
+    return lambda analyzer: partial(ExternalRunner, fd=ends[analyzer.name], revive=keepers.revive)
 
 
 def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[tuple[int, int, str]]:
@@ -168,7 +168,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         hand=hand,
         phases=PHASES,
         on_error=traceback.print_exception,
-        external=_external(bundle, hand, stack),
+        external=_external(bundle, stack),
     )
     dispatcher.begin_pass(1)
     engine = Engine(
@@ -208,6 +208,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
     dispatcher.finish()
     count()
     counters[Counter.CAPTURE_FILES_DAMAGED] = len(reader.damages)
+    output.release(output.gate.finish())
     output.gate.forget()
     output.write(output.envelopes.end(output.pulse(), reason=EndReason.DONE))
     return reader.damages

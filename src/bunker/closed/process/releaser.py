@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bunker import limits
+from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.egress.outlet import Outlet, OutletState
@@ -144,6 +145,7 @@ class Releaser:
             {name: schema.described() for name, schema in bundle.schemas.items()},
             policy.packets(),
         )
+        provide_noise(self.gate, policy)
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
         self.pages = [CounterPage.attach(fd, writable=False) for fd in settings.all_counters_fds]
         self.lanes = [
@@ -156,7 +158,7 @@ class Releaser:
                 started_ns=settings.started_ns,
                 tier=settings.tier,
                 bundle=bundle.digest,
-                image=None,
+                image=settings.image,
                 policy=policy.digest,
                 schemas=output_schemas(policy, self.gate),
                 enforcement=settings.enforcement,
@@ -378,12 +380,16 @@ class Releaser:
 
     def _release(self, lane: Lane, number: int, ipc: bytes) -> None:
         try:
-            cleared = self.gate.clear(self.names[number], ipc)
+            batches = self.gate.clear(self.names[number], ipc)
         except GateRefusal as refusal:
             self._refuse(lane, refusal, number=number)
             return
-        if cleared is None:
-            return
+        for cleared in batches:
+            self._send(lane, cleared)
+
+    def _send(self, lane: Lane, cleared: ClearedBatch) -> None:
+        """A cleared batch into the egress; a window that closes may have freed batches of other records as well."""
+        number = self.names.index(cleared.record) if cleared.record in self.names else None
         if not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
             self.counters.add(Counter.RECORDS_DESTROYED, cleared.num_rows)
             self._event(DiagnosticKind.RECORDS_DESTROYED, number=number, count=cleared.num_rows)
@@ -395,6 +401,18 @@ class Releaser:
             return
         self.counters.add(Counter.RECORDS_RELEASED, cleared.num_rows)
         self._put(envelope)
+
+    def _free_what_waits(self) -> None:
+        """The run ends in order: the last window closes. After an abort what waits is forgotten."""
+        deadline = time.monotonic() + _DRAIN_S
+        for cleared in self.gate.finish():
+            while not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
+                if self.outlet.state is not OutletState.OPEN or time.monotonic() >= deadline:
+                    break
+                with suppress(OSError):
+                    select.select([], [self.outlet.fileno()], [], 1.0)
+                self._flush()
+            self._send(self.lanes[0], cleared)
 
     def _lane_event(self, lane: Lane, kind: frames.EventKind, numbers: tuple[int, int, int]) -> None:
         first, second, third = numbers
@@ -417,11 +435,13 @@ class Releaser:
                 self._event(DiagnosticKind.CAPTURE_FILE_DAMAGED, number=first, offset=second, reason=Reason.of(word))
 
     def _last_word(self, verdict: Verdict | None) -> bool:
-        self.gate.forget()
         verdict = verdict or Verdict.CHILD_FAILED
         end = _ENDS.get(verdict)
         if end is not None and not all(lane.reader.ended and not lane.refused for lane in self.lanes):
             end = None
+        if end is not None:
+            self._free_what_waits()
+        self.gate.forget()
         self._tell_events()
         counters = self._counted()
         if end is not None:

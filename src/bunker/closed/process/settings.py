@@ -46,6 +46,8 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
     lanes: list[LaneSettings]
     file_fds: list[int]
+    file_bytes: list[int] | None
+    """How much of each file is read; None: all of it. A disk is longer than the file that stands on it."""
     counters_fd: int
     orders_fd: int
     """A pipe. First byte: begin. Second byte, or its end: stop capturing, finish in order."""
@@ -115,9 +117,9 @@ class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     live: bool
     hand_fd: int
     ledger_fd: int
+    restart: Restart | None = None
     external_fds: list[int] = msgspec.field(default_factory=list)
     """Dialogues with the keepers of the bundle's programs, in their order."""
-    restart: Restart | None = None
 
 
 class ExternalSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -149,6 +151,7 @@ class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     """A pipe on which the releaser says how far a dead worker's lane is."""
     enforcement: dict[str, str]
     tier: Tier
+    image: str | None
 
 
 class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ class Source:
 
     interface: str | None = None
     files: tuple[Path, ...] = ()
+    lengths: tuple[int, ...] = ()
+    """Bytes of each file, where a file is a disk that is longer than what stands on it; none: up to its end."""
 
     def __post_init__(self) -> None:
         if (self.interface is None) is not bool(self.files):
@@ -184,9 +187,9 @@ class _Lanes:
                     spool=msgspec.structs.replace(settings, file_fds=files.read_fds),
                     seed=seed,
                     live=bool(rings),
+                    external_fds=self._programs(programs, number, fds),
                     hand_fd=fds.add(f"hand-{number}", create_page()),
                     ledger_fd=fds.add(f"ledger-{number}", create_ledger()),
-                    external_fds=self._programs(programs, number, fds),
                 )
             )
 
@@ -236,7 +239,18 @@ def _bundle_fd(bundle: Bundle) -> int:
         os.close(fd)
 
 
-def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run: bytes | None = None) -> Process:
+def start_box(
+    bundle: Bundle,
+    source: Source,
+    *,
+    egress_fd: int,
+    base: Path,
+    run: bytes | None = None,
+    spool_directory: Path | None = None,
+    tier: Tier = Tier.PROCESS,
+    image: str | None = None,
+    walls: Mapping[str, str] | None = None,
+) -> Process:
     """Set a run up and start its box.
 
     Args:
@@ -245,6 +259,9 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         egress_fd: The way out, write-only; this function closes it in this process.
         base: Folder that a relative spool directory starts from.
         run: The run's number; drawn if None.
+        spool_directory: Where the spool is instead of where the experiment says (a machine of its own has one place).
+        tier: What stands around the box; `image` is then the digest of the machine it runs in, and `walls` are that
+            machine's entries of the start statement's enforcement.
     Raises:
         ConfigurationError: interface, filter, files or space are not to be had.
         BoxError: the jail is below the floor.
@@ -263,7 +280,7 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         for number, ring in enumerate(rings):
             fds.add(f"ring-{number}", ring.fd)
         spool = claim(
-            base / experiment.spool_directory,
+            spool_directory or base / experiment.spool_directory,
             lanes=experiment.lanes,
             size=experiment.spool_bytes,
             block_bytes=experiment.block_bytes,
@@ -279,6 +296,7 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
             capturer=CapturerSettings(
                 lanes=lanes.capturer,
                 file_fds=files,
+                file_bytes=list(source.lengths) or None,
                 counters_fd=capturer_page,
                 orders_fd=fds.add("orders-out", orders_out),
                 block_bytes=experiment.block_bytes,
@@ -304,8 +322,9 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
                 ],
                 verdict_fd=fds.add("verdict-out", verdict_out),
                 acks_fd=fds.add("acks-in", acks_in),
-                enforcement={},
-                tier=Tier.PROCESS,
+                enforcement=dict(walls or {}),
+                tier=tier,
+                image=image,
             ),
             externals=lanes.externals,
             worker_memory=experiment.analysis_memory + _WORKER_BASE_BYTES,

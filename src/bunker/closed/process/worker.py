@@ -20,6 +20,7 @@ import resource
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 
 from bunker import limits
 from bunker.closed.analyze.dispatch import Dispatcher, LeftOut, Suspect
@@ -54,8 +55,6 @@ from bunker.model.counters import Counter, CounterPage
 from bunker.native.jail import lock_down
 from bunker.native.wire import Engine
 
-EXIT_OURS = 72
-"""The fault is ours or the machine's, no flow's: another worker would meet it again."""
 _IDLE_S = 0.5
 PHASES = Phases(
     phase=Word.PHASE,
@@ -104,9 +103,7 @@ class Worker:
             )
             if restart
             else (),
-            external=lambda analyzer, number: ExternalRunner(
-                analyzer, externals[analyzer.name], number=number, hand=self.hand, phases=PHASES
-            ),
+            external=lambda analyzer: partial(ExternalRunner, fd=externals[analyzer.name]),
         )
         self.engine = self._new_engine()
         spool = settings.spool
@@ -437,8 +434,5 @@ def main() -> int:
     bundle = open_bundle(os.pread(settings.bundle_fd, os.fstat(settings.bundle_fd).st_size, 0))
     worker = Worker(settings, bundle)
     lock_down("worker")
-    try:
-        worker.run()
-    except BoxError:
-        return EXIT_OURS
+    worker.run()
     return 0

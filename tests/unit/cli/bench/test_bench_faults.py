@@ -37,8 +37,10 @@ def test_it_agrees_with_the_plain_definition(spans: list[tuple[int, int]], at: l
 
 
 def test_a_flow_is_lost_if_any_row_of_it_is_missing_or_another() -> None:
-    whole = Rows(cost=COST, by_flow={1: frozenset({("a",), ("b",)}), 2: frozenset({("c",)}), 3: frozenset({("d",)})})
-    found = Rows(cost=COST, by_flow={1: frozenset({("a",)}), 2: frozenset({("c",)})})
+    whole = Rows(
+        cost=COST, restarts=0, by_flow={1: frozenset({("a",), ("b",)}), 2: frozenset({("c",)}), 3: frozenset({("d",)})}
+    )
+    found = Rows(cost=COST, restarts=0, by_flow={1: frozenset({("a",)}), 2: frozenset({("c",)})})
     assert found.lost(whole) == {1, 3} and whole.lost(whole) == frozenset()
 
 
@@ -49,13 +51,17 @@ def test_about_one_packet_in_n_has_the_bug() -> None:
 
 def test_a_short_run_shows_no_collateral(tmp_path: Path) -> None:
     words = ["--requests", "3000", "--one-in", "2000", "--rounds", "1", "--work", str(tmp_path / "w")]
+    words += ["--kind", "exception", "--kind", "exit"]
     done = CliRunner().invoke(
         measure_faults, [*words, "--json", str(tmp_path / "t.json"), "--picture", str(tmp_path / "p.svg")]
     )
     assert done.exit_code == 0, done.output
     table = json.loads((tmp_path / "t.json").read_text())["tables"][0]
-    ours, whole, online = table["rows"]
-    assert ours[3] == 0 and ours[5] == "whole" and ours[1] == whole[1] == online[1] > 0
+    *ours, whole, online = table["rows"]
+    assert [row[0] for row in ours] == ["bunker, exception", "bunker, exit"]
+    for row in ours:
+        assert row[3] == 0 and row[5] == "whole" and row[1] == whole[1] == online[1] > 0
+    assert any("exit: " in note and "restarts of the worker" in note for note in table["notes"])
     assert whole[3] >= online[3] > 100, "all that live at a time are lost with it"
     assert not any("as if they had not been" in note for note in table["notes"])
     assert "lost beside them" in (tmp_path / "p.svg").read_text()
