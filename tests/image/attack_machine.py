@@ -335,7 +335,7 @@ def test_the_attacks_of_a_hijacked_analyzer_fail_inside_too(image: Image, work: 
 
 
 def test_live_traffic_comes_out_cleared(image: Image, work: Path, packets: list[bytes]) -> None:
-    one = study(work / "cleared", policy=POLICY + HTTP_OUT + FLOW_OUT, capture='duration = "20s"')
+    one = study(work / "cleared", policy=POLICY + HTTP_OUT + FLOW_OUT, capture='duration = "60s"')
     with started(image, one.file, work / "c", live=True) as running:
         running.wait_for_beat(2)
         running.send(packets)
