@@ -271,6 +271,16 @@ class Supervisor:
         elif status != 0:
             self._destroy(Verdict.CHILD_FAILED)
 
+    def _tend_keepers(self) -> None:
+        """External programs live as long as there is a worker to ask them."""
+        if not any(name.startswith("worker") for name in self.children):
+            self.keepers.end()
+        elif not self.failed:
+            try:
+                self.keepers.tend()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
+
     def _watch(self, now_ns: int) -> None:
         """Kill what stands still, and everything when its time has come."""
         if self.deadline is not None and now_ns >= self.deadline and not self.failed:
