@@ -18,7 +18,7 @@ use crate::keys::{Clock, Keys};
 use crate::record::unit_hash;
 use crate::schema::RecordSchema;
 use crate::transform::{Rule, Transform};
-use crate::work::{List, counted, listed};
+use crate::work::{List, SHOWN_BYTES, counted, listed};
 
 /// Bytes of records that may wait; then the window closes early. Python twin: `bunker.limits` WAITING_BYTES.
 pub const WAITING_BYTES: usize = 128 << 20;
@@ -238,7 +238,8 @@ impl Window {
                     Some(known) => known.clone(),
                     None => {
                         let known = counted(*shown, text);
-                        if counter.memo.len() < COUNTED_VALUES {
+                        // A memo of long texts would be as large as whoever writes them likes.
+                        if counter.memo.len() < COUNTED_VALUES && text.len() <= SHOWN_BYTES.saturating_mul(2) {
                             counter.memo.insert(text.to_owned(), known.clone());
                         }
                         known

@@ -27,7 +27,7 @@ use crate::transform::{Edges, Other, Shown, Transform};
 
 /// Texts that a transform remembers between batches.
 pub const MEMO_TEXTS: usize = 1 << 17;
-/// Bytes of them.
+/// Bytes of them, and as many of what they were made of.
 pub const MEMO_BYTES: usize = 32 << 20;
 /// Tags of a chain: what is deeper is cut off.
 const CHAIN_TAGS: usize = 32;
@@ -68,6 +68,7 @@ pub struct Worker {
     /// Values that a threshold has let through in this window.
     shown: Arc<HashSet<String>>,
     memo: HashMap<Box<[u8]>, u32, FixedState>,
+    memo_bytes: usize,
     texts: Texts,
     hasher: FixedState,
 }
@@ -117,6 +118,7 @@ impl Worker {
             address_key,
             shown: Arc::default(),
             memo: HashMap::with_hasher(hasher.clone()),
+            memo_bytes: 0,
             texts: Texts::default(),
             hasher,
         }
@@ -136,7 +138,7 @@ impl Worker {
 
     /// Clear a column. It has the input's type (checked before), `with` is the column that `Chain` names; None if it has not after all.
     pub fn cells(&mut self, column: &ArrayRef, with: Option<&ArrayRef>) -> Option<Cells> {
-        if self.memo.len() >= MEMO_TEXTS || self.texts.size() >= MEMO_BYTES {
+        if self.memo.len() >= MEMO_TEXTS || self.memo_bytes >= MEMO_BYTES || self.texts.size() >= MEMO_BYTES {
             self.forget();
         }
         match &self.transform {
@@ -189,6 +191,7 @@ impl Worker {
     /// Overwrite what is remembered.
     pub fn forget(&mut self) {
         self.memo.clear();
+        self.memo_bytes = 0;
         self.texts.clear();
     }
 
@@ -203,6 +206,7 @@ impl Worker {
             }
             None => NULL,
         };
+        self.memo_bytes = self.memo_bytes.saturating_add(raw.len());
         self.memo.insert(raw.into(), number);
         Some(number)
     }

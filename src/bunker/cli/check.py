@@ -68,10 +68,10 @@ def _print_record(console: Console, record: str, lines: list[Line], *, bits: boo
     table.add_column("field", no_wrap=True)
     table.add_column("from", no_wrap=True)
     table.add_column("type", no_wrap=True)
-    table.add_column("leaves as", no_wrap=True)
+    table.add_column("leaves as", overflow="fold", min_width=12)
     if bits:
         table.add_column("bits", justify="right")
-    table.add_column("who has the output learns", overflow="fold")
+    table.add_column("who has the output learns", overflow="fold", min_width=24)
     for line in [*leaving, *(dropped if everything else [])]:
         row = [line.field, line.source, line.type, line.transform]
         if bits:
@@ -108,6 +108,8 @@ def _print_attacks(console: Console, policy: Policy, *, injected: int, known: in
     console.print("\n[bold]What an attacker learns[/bold]")
     for line in attacker_lines(policy, injected=injected, known=known):
         console.print(f"  * {line}", highlight=False)
+    for traced in () if policy.trace is None else policy.trace.risks:
+        console.print(f"  * {traced.name}, accepted: {traced.sentence}", highlight=False, markup=False)
     found = findings(policy)
     if not found:
         return

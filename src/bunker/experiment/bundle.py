@@ -187,10 +187,10 @@ def seal(path: Path) -> Bundle:
     sources = read_sources(experiment.analyzers, folder)
     analyzers = load(sources)
     schemas = schemas_of(analyzers)
-    _refuse_more_passes(experiment, analyzers)
     external = [_sealed(analyzer) for analyzer in analyzers if analyzer.program]
     if len({program.analyzer for program in external}) < len(external):
         raise ConfigurationError("external analyzers", "two have one name", "Give each a name= of its own")
+    _refuse_more_passes(experiment, analyzers)
     sealed = _Sealed(
         bunker_bundle=FORMAT,
         experiment=text,

@@ -311,4 +311,9 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
             f"of at most {math.exp(min(aggregate.epsilon, 50)):.2f} (epsilon {aggregate.epsilon:g}, "
             f"noise scale {aggregate.noise_scale:g})"
         )
+    if policy.trace is not None:
+        lines.append(
+            f"of the header trace, with {injected} flows of his own: the mapped addresses of both ends of each, for "
+            f"{epoch}, and what is in docs/attacks.md"
+        )
     return lines or ["nothing by injection: no pseudonym leaves"]

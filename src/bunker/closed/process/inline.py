@@ -18,9 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
+from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher, Runner
 from bunker.closed.analyze.external import ExternalRunner
-from bunker.closed.analyze.runner import Runner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.clear.noise import provide_noise
@@ -184,6 +183,8 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         needs=sorted(dispatcher.needs),
         seed=os.urandom(16),
         verify_checksums=experiment.verify_checksums,
+        auto_checksums=experiment.auto_checksums,
+        overlap=experiment.overlap,
     )
     reader = FileReader(
         open_files(files),

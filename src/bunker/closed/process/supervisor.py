@@ -84,16 +84,16 @@ class Supervisor:
         self.settings = settings
         self.terms = 0
         self.children: dict[str, Process] = {}
-        self.keepers = Keepers(
-            settings.externals,
-            memory_bytes=settings.worker_memory,
-            first_uid=_WORKER_UID + len(settings.workers),
-        )
         self.lanes = [WatchedLane(worker.hand_fd) for worker in settings.workers]
         self.failed = self.damaged = False
         self.verdict: Verdict | None = None
         """Why everything was destroyed."""
         self.deadline = None if settings.max_age_ns is None else time.monotonic_ns() + settings.max_age_ns
+        self.keepers = Keepers(
+            settings.externals,
+            memory_bytes=settings.worker_memory,
+            first_uid=_WORKER_UID + len(settings.workers),
+        )
 
     def start(self) -> None:
         """Start the workers, the capturer (which waits for its order), and the releaser, which tells what holds for
@@ -118,9 +118,9 @@ class Supervisor:
                 "records": worker.records_fd,
                 "link": worker.link_fd,
                 "counters": worker.counters_fd,
-                **{f"external-{number}": fd for number, fd in enumerate(worker.external_fds)},
                 "hand": worker.hand_fd,
                 "ledger": worker.ledger_fd,
+                **{f"external-{number}": fd for number, fd in enumerate(worker.external_fds)},
                 **_spool(worker.spool),
             },
             unread=("records",),
@@ -219,10 +219,10 @@ class Supervisor:
         for name, child in self.children.items():
             if name != "releaser":
                 child.kill()
-        self.keepers.end()
         for number, lane in enumerate(self.lanes):
             if not lane.ended:
                 self._close_lane(number)
+        self.keepers.end()
 
     def run(self) -> int:
         """Until all children are gone. 0 if the run ended whole, EXIT_DAMAGED if it did but for a damaged capture

@@ -121,7 +121,7 @@ class Worker:
             keys=keys,
         )
         slots = len(spool.file_fds) * (spool.file_bytes // spool.slot_bytes)
-        self.keep_blocks = slots * limits.RESTART_SHARE.default // 100
+        self.keep_blocks = slots * self._share() // 100
         self.link = Link(settings.link_fd)
         self.buffer = bytearray(spool.slot_bytes)
         self.watchdog = Watchdog(
@@ -141,6 +141,17 @@ class Worker:
         self._expects_again = False
         self._newest_ns, self._newest_at_ns = 0, time.monotonic_ns()
 
+    def _share(self) -> int:
+        """Percent of the lane's spool that may be kept for a restart.
+
+        Live, kept blocks stand where new ones could; a capture file can wait, as long as there is some room; after a
+        deferred capture nothing new comes.
+        """
+        experiment = self.experiment
+        if experiment.mode == "deferred" and not experiment.during_capture:
+            return 100
+        return limits.RESTART_SHARE.default if self.settings.live else limits.RESTART_SHARE_FILES.default
+
     def _new_engine(self) -> Engine:
         engine = Engine(
             lane=self.settings.spool.lane,
@@ -148,6 +159,8 @@ class Worker:
             needs=sorted(self.dispatcher.needs),
             seed=self.settings.seed,
             verify_checksums=self.experiment.verify_checksums,
+            auto_checksums=self.experiment.auto_checksums,
+            overlap=self.experiment.overlap,
             hand=self.hand,
         )
         engine.keep_journal()
