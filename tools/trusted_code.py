@@ -39,7 +39,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "src/bunker/api/",
         _PROCESS + "worker.py",
     ),
-    "gate": ("crates/clear/", "crates/py/src/clear.rs", "src/bunker/closed/clear/"),
+    "gate": ("crates/clear/", "crates/py/src/clear.rs", "crates/py/src/trace.rs", "src/bunker/closed/clear/"),
     "releaser": ("src/bunker/closed/egress/", _PROCESS + "releaser.py", _PROCESS + "frames.py"),
     "policy language": ("src/bunker/policy/",),
     "experiment and bundle": ("src/bunker/experiment/",),

@@ -61,9 +61,12 @@ LEDGER_BYTES = Limit(
     default=128 << 20, unit="bytes", reason="two halves, each takes FLOWS open flows of 40 bytes; used pages only"
 )
 RESTART_SHARE = Limit(
-    default=25,
+    default=40,
     unit="percent",
-    reason="of a lane's spool that analysed blocks may take because open flows began in them: the rest is for new ones",
+    reason="of a lane's spool that analysed blocks may take because open flows began in them; the rest is for new ones",
+)
+RESTART_SHARE_FILES = Limit(
+    default=80, unit="percent", reason="the same where capture files are read: they wait, and nothing is lost"
 )
 RESTARTS = Limit(
     default=32, unit="restarts", reason="of a lane's worker that are always granted; then one for RESTART_FLOWS flows"

@@ -15,6 +15,7 @@ from canary_capture import write_canary_capture
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from faulty import faulty_study
 
+from bunker.closed.process.jail import JailSpec, Role, enter_box
 from bunker.closed.process.supervisor import overwrite
 from bunker.closed.spool.keys import KEY_BYTES, KeyStore, create_store
 
@@ -35,6 +36,19 @@ def test_every_key_is_zero_in_a_moment_whoever_maps_them() -> None:
     assert all(writer.is_erased(slot) for slot in range(64))
     with pytest.raises(Exception):  # noqa: B017 - whatever the library says
         AESGCM(bytes(KEY_BYTES)).decrypt(bytes(12), sealed, None)
+
+
+def test_the_supervisor_can_do_it_under_its_own_list() -> None:
+    fd, _ = create_store(8)
+    keys = KeyStore.attach(fd, writable=True)
+    for slot in range(8):
+        keys.create(slot)
+    spec = JailSpec(
+        role=Role.SUPERVISOR, descriptors={"keys": fd}, import_paths=(str(Path(__file__).resolve().parent),)
+    )
+    process = enter_box(spec, "overwriting", str(fd))
+    assert process.wait(60) == 0
+    assert all(keys.is_erased(slot) for slot in range(8))
 
 
 def secret_memory(pid: int) -> list[tuple[int, int]]:

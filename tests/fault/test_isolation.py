@@ -123,3 +123,26 @@ def test_a_fault_in_every_flow_ends_the_run_with_a_clear_word(trace: Path, tmp_p
     assert (last["kind"], last["statement"]["reason"]) == ("abort", "analysis_fails")
     assert balanced(counters(out))
     assert counters(out)["keys_destroyed"] == counters(out)["keys_created"] > 0
+
+
+def test_flows_whose_blocks_are_gone_are_counted_at_a_restart(tmp_path: Path) -> None:
+    """A small spool does not keep all blocks that open flows began in: what cannot be opened again is counted."""
+    trace = make_trace(tmp_path / "t.pcap", 8_000)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert faulty_study(tmp_path / "w", "exit", set(), spool="6MB").run(whole, "--read", str(trace)).returncode == 0
+    flows = flows_of(whole)
+    # The last of the trace: by then most blocks are gone.
+    guilty = {max(flows, key=lambda flow: (flow[1], flow[0]))}
+    done = faulty_study(tmp_path / "s", "exit", guilty, spool="6MB").run(out, "--read", str(trace))
+    assert done.returncode == 0, done.stderr
+    told = [event for event in events(out) if event["kind"] == "flow_left_out"]
+    gone = sum(event["count"] for event in told if event["reason"] == "key_gone")
+    assert gone > 0
+    found = counters(out)
+    assert found["flows_erroneous"] == gone + 1
+    assert found["flows_opened"] == sum(
+        found[f"flows_{outcome}"] for outcome in ("completed", "timed_out", "ended", "evicted", "erroneous")
+    )
+    assert balanced(found)
+    assert len(released(out, "ended")) == len(released(whole, "ended")) - gone
+    assert released(out, "seen") == [row for row in released(whole, "seen") if (row[0], row[1]) not in guilty]

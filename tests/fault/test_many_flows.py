@@ -15,6 +15,8 @@ from faulty import KINDS, faulty_study, make_trace, released
 
 FLOWS = int(os.environ.get("BUNKER_FLOWS", "20000"))
 FAULTS = 12
+SPOOL = f"{64 + FLOWS * 2 // 1000}MB"
+"""The trace lasts moments: its flows stay open to its end, and a restart needs the blocks they began in."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many-whole")
-    done = faulty_study(folder / "s", "exit", set()).run(folder / "out", "--read", str(trace))
+    done = faulty_study(folder / "s", "exit", set(), spool=SPOOL).run(folder / "out", "--read", str(trace))
     assert done.returncode == 0, done.stderr
     return folder / "out"
 
@@ -37,7 +39,7 @@ def test_faults_cost_their_flows_and_no_other(kind: str, trace: Path, whole: Pat
     assert len(flows) == FLOWS
     guilty = set(random.Random(kind).sample(flows, FAULTS))
     out = tmp_path / "out"
-    done = faulty_study(tmp_path / "s", kind, guilty).run(out, "--read", str(trace))
+    done = faulty_study(tmp_path / "s", kind, guilty, spool=SPOOL).run(out, "--read", str(trace))
     assert done.returncode == 0, done.stderr
     assert bunker("verify", str(out)).returncode == 0
     assert released(out, "seen") == [row for row in seen if (row[0], row[1]) not in guilty]

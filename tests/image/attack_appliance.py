@@ -64,7 +64,7 @@ def from_disk(disk: Path, work: Path) -> Callable[[list[str]], list[str]]:
 
 
 def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
-    one = study(work / "study", policy=POLICY + HTTP_OUT + FLOW_OUT, capture='duration = "20s"')
+    one = study(work / "study", policy=POLICY + HTTP_OUT + FLOW_OUT, capture='duration = "60s"')
     disk = work / "disk"
     make_disk(sealed, one.file, disk)
     packets = canary_packets(CANARIES, copies=20)

@@ -8,9 +8,11 @@ use bunker_proto::columns::MessageKind;
 use bunker_proto::engine::{Engine as ProtoEngine, EngineConfig, Fault, Fed, Journalled};
 use bunker_proto::http::Config;
 use bunker_proto::parser::Wanted;
+use bunker_wire::Address;
 use bunker_wire::block::BlockFormat;
 use bunker_wire::limits::Limits;
 use bunker_wire::tracker::Checksums;
+use bunker_wire::tracker::overlap::{Overlap, Policy};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
@@ -58,6 +60,12 @@ pub fn fault_words() -> Vec<&'static str> {
     Fault::ALL.iter().map(|fault| fault.word()).collect()
 }
 
+/// Names of the overlap policies.
+#[pyfunction]
+pub fn overlap_policies() -> Vec<&'static str> {
+    Policy::names().collect()
+}
+
 /// One lane's analysis.
 #[pyclass(module = "bunker._core")]
 pub struct Engine {
@@ -68,8 +76,9 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, lane, want, seed, needs = Vec::new(), verify_checksums = true, hand = None))]
-    #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)]
+    #[pyo3(signature = (*, lane, want, seed, needs = Vec::new(), verify_checksums = true, auto_checksums = false,
+        overlap = Vec::new(), hand = None))]
+    #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // named ones, in Python
     fn new(
         py: Python<'_>,
         lane: u16,
@@ -77,6 +86,8 @@ impl Engine {
         seed: [u8; 16],
         needs: Vec<String>,
         verify_checksums: bool,
+        auto_checksums: bool,
+        overlap: Vec<([u8; 16], u8, String)>,
         hand: Option<PyRef<'_, Hand>>,
     ) -> PyResult<Self> {
         let kinds = want
@@ -104,10 +115,27 @@ impl Engine {
             want: Wanted::of(&kinds),
             limits: Limits::default(),
             seed,
-            checksums: if verify_checksums { Checksums::Verify } else { Checksums::Ignore },
+            checksums: match (verify_checksums, auto_checksums) {
+                (false, _) => Checksums::Ignore,
+                (true, false) => Checksums::Verify,
+                (true, true) => Checksums::Auto,
+            },
             http,
         };
-        let mut engine = ProtoEngine::new(config);
+        let mut policies = Overlap::default();
+        for (prefix, length, name) in &overlap {
+            let Some(policy) = Policy::from_name(name) else {
+                let known = Policy::names().collect::<Vec<_>>().join(", ");
+                return Err(configuration_error(
+                    py,
+                    "overlap",
+                    format!("{name} is no policy"),
+                    &format!("Known: {known}"),
+                ));
+            };
+            policies.set(Address(*prefix), *length, policy);
+        }
+        let mut engine = ProtoEngine::new(config).with_overlap(policies);
         if let Some(hand) = hand {
             engine.show(hand.of_packets());
         }

@@ -48,5 +48,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(builder::message_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(builder::field_types, module)?)?;
     module.add_function(wrap_pyfunction!(engine::panic_sites, module)?)?;
+    module.add_function(wrap_pyfunction!(engine::overlap_policies, module)?)?;
     Ok(())
 }

@@ -242,6 +242,27 @@ pub fn sum(bytes: &[u8], start: u32) -> u16 {
 /// Whether the checksum of a TCP, UDP or ICMPv6 payload is right, pseudo header included.
 #[must_use]
 pub fn transport_checksum_ok(source: Address, destination: Address, protocol: u8, payload: &[u8]) -> bool {
+    let start = pseudo_header(source, destination, protocol, payload.len());
+    sum(payload, start) == 0xFFFF
+}
+
+/// Whether the checksum is what a kernel leaves for the card to complete: the sum of the pseudo header alone, with the length or, for
+/// segments that the card will cut, without it (Linux `CHECKSUM_PARTIAL`).
+#[must_use]
+pub fn transport_checksum_left(source: Address, destination: Address, protocol: u8, payload: &[u8]) -> bool {
+    let at = match protocol {
+        6 => 16,
+        17 => 6,
+        _ => return false,
+    };
+    let found = be16(payload, at);
+    [payload.len(), 0]
+        .iter()
+        .any(|length| found == Some(sum(&[], pseudo_header(source, destination, protocol, *length))))
+}
+
+/// The sum over a pseudo header, not folded.
+fn pseudo_header(source: Address, destination: Address, protocol: u8, length: usize) -> u32 {
     let mut start = 0_u32;
     let parts: [&[u8]; 2] = match (&source.0, &destination.0) {
         ([_, _, _, _, _, _, _, _, _, _, _, _, from @ ..], [_, _, _, _, _, _, _, _, _, _, _, _, to @ ..])
@@ -255,7 +276,5 @@ pub fn transport_checksum_ok(source: Address, destination: Address, protocol: u8
         start = start.wrapping_add(u32::from(sum(part, 0)));
     }
     start = start.wrapping_add(u32::from(protocol));
-    let length = payload.len();
-    start = start.wrapping_add(u32::try_from(length >> 16).unwrap_or(0)).wrapping_add((length & 0xFFFF) as u32);
-    sum(payload, start) == 0xFFFF
+    start.wrapping_add(u32::try_from(length >> 16).unwrap_or(0)).wrapping_add((length & 0xFFFF) as u32)
 }

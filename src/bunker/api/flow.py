@@ -36,4 +36,5 @@ class Flow(Protocol):
     resp_pkts: int
     orig_ip_bytes: int
     resp_ip_bytes: int
+    fault: str | None
     outcome: str

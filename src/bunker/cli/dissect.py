@@ -22,6 +22,7 @@ from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.process.setup import open_files
 from bunker.errors import ConfigurationError
+from bunker.experiment.file import OVERLAP_POLICIES
 from bunker.model.fields import FieldType
 from bunker.native.wire import Batch, Engine, message_kinds, message_schema
 
@@ -71,8 +72,18 @@ def _kinds(text: str) -> list[str]:
 class _Dissection:
     """Files in, lines out."""
 
-    def __init__(self, kinds: list[str], *, needs: list[str], verify: bool, out: TextIO, table: bool) -> None:
-        self.engine = Engine(lane=0, want=kinds, needs=needs, seed=os.urandom(16), verify_checksums=verify)
+    def __init__(
+        self, kinds: list[str], *, needs: list[str], checksums: str, overlap: str, out: TextIO, table: bool
+    ) -> None:
+        self.engine = Engine(
+            lane=0,
+            want=kinds,
+            needs=needs,
+            seed=os.urandom(16),
+            verify_checksums=checksums != "ignore",
+            auto_checksums=checksums == "auto",
+            overlap=[(bytes(16), 0, overlap)],
+        )
         self.kinds, self.out, self.table = kinds, out, table
 
     def write(self) -> None:
@@ -103,7 +114,8 @@ class _Dissection:
 @click.option("--filter", "expression", default="", help="a libpcap filter expression")
 @click.option("--hashes", is_flag=True, help="MD5, SHA-1 and SHA-256 of bodies")
 @click.option("--bodies", is_flag=True, help="heads and decoded bodies too, base64")
-@click.option("--checksums", type=click.Choice(["verify", "ignore"]), default="verify", show_default=True)
+@click.option("--checksums", type=click.Choice(["verify", "auto", "ignore"]), default="verify", show_default=True)
+@click.option("--overlap", type=click.Choice(OVERLAP_POLICIES), default="first", show_default=True)
 @click.option("--counters", is_flag=True, help="a last line with what was counted")
 @click.pass_context
 def dissect(  # noqa: PLR0917 - click passes options by name
@@ -115,6 +127,7 @@ def dissect(  # noqa: PLR0917 - click passes options by name
     hashes: bool,
     bodies: bool,
     checksums: str,
+    overlap: str,
     counters: bool,
 ) -> None:
     """Print the messages in capture files, without box and policy: for lab traffic."""
@@ -128,7 +141,7 @@ def dissect(  # noqa: PLR0917 - click passes options by name
         filters=filters_for_files(expression, snaplen=limits.SNAPLEN.default),
         seed=os.urandom(16),
     )
-    work = _Dissection(kinds, needs=needs, verify=checksums == "verify", out=sys.stdout, table=not as_json)
+    work = _Dissection(kinds, needs=needs, checksums=checksums, overlap=overlap, out=sys.stdout, table=not as_json)
     try:
         for number, block in enumerate(reader.blocks()):
             while not work.engine.feed(block.format, block.plaintext, number):

@@ -12,6 +12,7 @@ import difflib
 import re
 import tomllib
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ class _Capture(msgspec.Struct, forbid_unknown_fields=True):
     ring: str = "64MiB"
     promiscuous: bool = True
     checksums: str = "verify"
+    overlap: str = "first"
+    overlap_by_host: dict[str, str] = {}
 
 
 class _Spool(msgspec.Struct, forbid_unknown_fields=True):
@@ -129,6 +132,8 @@ class Experiment:
     ring_bytes: int
     promiscuous: bool
     verify_checksums: bool
+    auto_checksums: bool
+    overlap: tuple[tuple[bytes, int, str], ...]
     spool_directory: str
     spool_bytes: int
     analyzers: tuple[str, ...]
@@ -194,6 +199,48 @@ def _within(  # noqa: PLR0917 - a table of calls reads better without names
         )
 
 
+# Names of crates/wire/src/tracker/overlap.rs; a test keeps the two equal.
+OVERLAP_POLICIES = (
+    *("first", "last", "bsd", "bsd-right", "linux", "old-linux", "solaris"),
+    *("hpux10", "hpux11", "irix", "macos", "windows", "windows2k3", "vista"),
+)
+
+
+def _overlap(capture: _Capture, text: str, name: str) -> tuple[tuple[bytes, int, str], ...]:
+    """Prefix (sixteen bytes, IPv4 as ::ffff:a.b.c.d), its length in bits, policy; the first is that of all other hosts.
+
+    Raises:
+        ConfigurationError: no policy of that name, no network.
+    """
+
+    def known(policy: str, key: str) -> str:
+        if policy not in OVERLAP_POLICIES:
+            raise ConfigurationError(
+                f"{name}, capture.{key}",
+                f"{policy!r} is no overlap policy",
+                _did_you_mean(policy, OVERLAP_POLICIES),
+                line=line_of(text, "capture", key),
+            )
+        return policy
+
+    found = [(bytes(16), 0, known(capture.overlap, "overlap"))]
+    for prefix, policy in capture.overlap_by_host.items():
+        try:
+            network = ip_network(prefix)
+        except ValueError:
+            raise ConfigurationError(
+                f"{name}, capture.overlap_by_host",
+                f"{prefix!r} is no network",
+                'Write a prefix whose host bits are 0, as "192.0.2.0/24"',
+                line=line_of(text, "capture.overlap_by_host") or line_of(text, "capture", "overlap_by_host"),
+            ) from None
+        address, more = network.network_address.packed, 0
+        if network.version == 4:
+            address, more = bytes(10) + b"\xff\xff" + address, 96
+        found.append((address, network.prefixlen + more, known(policy, "overlap_by_host")))
+    return tuple(found)
+
+
 def parse_experiment(text: str, *, name: str) -> Experiment:
     """Read an experiment from TOML.
 
@@ -219,11 +266,11 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
             'Use "continuous" or "deferred"',
             line=line_of(text, "experiment", "mode"),
         )
-    if parsed.capture.checksums not in ("verify", "ignore"):
+    if parsed.capture.checksums not in ("verify", "auto", "ignore"):
         raise ConfigurationError(
             f"{name}, capture.checksums",
             f"{parsed.capture.checksums!r} is no choice",
-            'Use "verify" or "ignore"',
+            'Use "verify", "auto" or "ignore"',
             line=line_of(text, "capture", "checksums"),
         )
     if not parsed.analysis.analyzers:
@@ -249,7 +296,9 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
         block_bytes=block,
         ring_bytes=ring,
         promiscuous=parsed.capture.promiscuous,
-        verify_checksums=parsed.capture.checksums == "verify",
+        verify_checksums=parsed.capture.checksums != "ignore",
+        auto_checksums=parsed.capture.checksums == "auto",
+        overlap=_overlap(parsed.capture, text, name),
         spool_directory=parsed.spool.directory,
         spool_bytes=spool,
         analyzers=tuple(parsed.analysis.analyzers),

@@ -177,7 +177,7 @@ def command_line(verity: Verity, *, image: str, device: str, consoles: tuple[str
     words = [
         f'dm-mod.create=\\"{table}\\"',
         "root=/dev/dm-0 rootfstype=squashfs ro rootwait init=/sbin/init",
-        "panic=-1 secretmem.enable=1 mitigations=auto",
+        "panic=-1 memtest=1 secretmem.enable=1 mitigations=auto",
         *(f"console={console}" for console in consoles),
         f"BUNKER_IMAGE={image} BUNKER_KERNEL=own",
     ]

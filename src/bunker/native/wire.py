@@ -13,6 +13,7 @@ from bunker._core import (
     hand_words,
     message_kinds,
     message_schema,
+    overlap_policies,
     panic_sites,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "hand_words",
     "message_kinds",
     "message_schema",
+    "overlap_policies",
     "panic_sites",
 ]

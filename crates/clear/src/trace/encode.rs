@@ -12,6 +12,7 @@ use super::flows::{FlowKey, Flows, Ranking, TcpRules};
 use super::maps::{Maps, narrow, wide};
 use super::rules::{ARP, IPV4, IPV6, Key, Otherwise, Rules, Sizes, Small, Stamps};
 use super::{Fate, Scope};
+use crate::address_map::group_mac;
 
 /// Hears to which rule each byte is accounted: nothing in production, a list in the proof.
 pub trait Trail {
@@ -219,17 +220,9 @@ impl<T: Trail> Encoder<'_, T> {
         };
         if rules.eth_dst {
             // 33:33 and 01:00:5e repeat bits of the group: they are made again from the mapped one.
-            let destination = match (destination, maybe_group) {
-                ([0x33, 0x33, ..], Some((group, false))) => {
-                    let [.., a, b, c, d] = group;
-                    [0x33, 0x33, a, b, c, d]
-                }
-                ([0x01, 0x00, 0x5E, ..], Some((group, true))) => {
-                    let [.., b, c, d] = group;
-                    [0x01, 0x00, 0x5E, b & 0x7F, c, d]
-                }
-                (other, _) => self.maps.mac(*other),
-            };
+            let of_group = matches!(destination, [0x33, 0x33, ..] | [0x01, 0x00, 0x5E, ..]);
+            let maybe_mac = maybe_group.filter(|_| of_group).and_then(|(group, _)| group_mac(&group));
+            let destination = maybe_mac.unwrap_or_else(|| self.maps.mac(*destination));
             self.out().patch(Key::EthDestination, start, &destination);
         }
         Ok(Inner { length: length.saturating_add(linked), described })
@@ -456,11 +449,8 @@ impl<T: Trail> Encoder<'_, T> {
                 if let Layer::Icmp6Address { address, .. } = layer
                     && address.ends_with(&[x, y, z])
                 {
-                    let [.., a, b, c] = self.map(*address);
-                    let mut group = destination;
-                    let [.., first, second, third] = &mut group;
-                    (*first, *second, *third) = (a, b, c);
-                    return group;
+                    let (keys, epoch) = (self.scope.keys, self.scope.epoch);
+                    return self.maps.addresses(self.scope.maybe_scanner, keys, epoch).solicited_node(*address);
                 }
             }
         }

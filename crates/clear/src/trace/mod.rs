@@ -20,12 +20,12 @@ pub mod survey;
 use bunker_wire::flowhash::Seed;
 use bunker_wire::packet::Packet;
 
-use crate::keys::{Keys, Rotation};
+use crate::keys::{Clock, Keys, Rotation};
 use encode::{Encoder, Trail};
 use facts::{Facts, Layer};
 use flows::Flows;
 use maps::{Maps, wide};
-use rules::{Epoch, Rules, Scanners};
+use rules::{Rules, Scanners};
 use survey::Survey;
 
 /// What became of a packet. A closed vocabulary; each is counted.
@@ -92,16 +92,13 @@ pub struct Trace {
     maps: Maps,
     flows: Flows,
     survey: Option<Survey>,
-    shift_ns: i64,
+    clock: Clock,
     first_ts_ns: Option<u64>,
-    epoch: u64,
+    epoch: i64,
     epoch_name: String,
     facts: Facts,
     counts: [u64; 7],
 }
-
-const DAY_NS: u64 = 86_400_000_000_000;
-const HOUR_NS: u64 = 3_600_000_000_000;
 
 impl Trace {
     /// Rules at work. `survey` is what a first pass found; without one, ranks of time stamps and scanners are not known.
@@ -109,8 +106,9 @@ impl Trace {
     pub fn new(rules: Rules, keys: Keys, survey: Option<Survey>) -> Self {
         let [seed @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *keys.derive("trace", "table", "run");
         let seed = Seed::new(seed);
-        let shift_ns = keys.clock(Rotation::Run).shift_ns;
-        let epoch_name = String::from("run");
+        let clock = keys.clock(rules.epoch);
+        let epoch = i64::MIN;
+        let epoch_name = clock.name(epoch);
         let maps = Maps::new(&rules, &keys, &epoch_name, seed);
         Self {
             rules,
@@ -119,9 +117,9 @@ impl Trace {
             maps,
             flows: Flows::new(seed),
             survey,
-            shift_ns,
+            clock,
             first_ts_ns: None,
-            epoch: 0,
+            epoch,
             epoch_name,
             facts: Facts::default(),
             counts: [0; 7],
@@ -184,27 +182,24 @@ impl Trace {
             let first = *self.first_ts_ns.get_or_insert(ts_ns);
             ts_ns.saturating_sub(first)
         } else {
-            ts_ns.saturating_add_signed(self.shift_ns)
+            ts_ns.saturating_add_signed(self.clock.shift_ns)
         };
         moved.saturating_sub(moved.checked_rem(grain).unwrap_or(0))
     }
 
     /// A new day or hour has new keys. Packets that come late are cleared under the keys that hold.
     fn turn_epoch(&mut self, ts_ns: u64) {
-        let length = match self.rules.epoch {
-            Epoch::Run => return,
-            Epoch::Day => DAY_NS,
-            Epoch::Hour => HOUR_NS,
-        };
-        let number = ts_ns.checked_div(length).unwrap_or(0);
-        if number <= self.epoch && self.epoch_name != "run" {
+        if self.rules.epoch == Rotation::Run {
             return;
         }
+        let number = self.clock.epoch(i64::try_from(ts_ns).unwrap_or(i64::MAX));
         let Some(keys) = &self.keys else { return };
-        self.epoch = number;
-        self.epoch_name = format!("{}/{number}", if length == DAY_NS { "day" } else { "hour" });
-        self.maps = Maps::new(&self.rules, keys, &self.epoch_name, self.seed);
-        self.flows.clear();
+        if number > self.epoch {
+            self.epoch = number;
+            self.epoch_name = self.clock.name(number);
+            self.maps = Maps::new(&self.rules, keys, &self.epoch_name, self.seed);
+            self.flows.clear();
+        }
     }
 
     /// Packets by what became of them, and how often the flow table started over.

@@ -4,6 +4,8 @@
 //! 1. Nothing is named, nothing leaves: the default of every rule is drop, and a dropped field is zeros.
 //! 2. A rule is (key, word, numbers); what is not understood is refused ([`BadRule`]), not passed over.
 use super::facts::Tunnel;
+use crate::address_map::Method;
+use crate::keys::Rotation;
 
 macro_rules! keys {
     ($($variant:ident $name:literal),+ $(,)?) => {
@@ -264,42 +266,13 @@ impl Default for ScannerMarks {
     }
 }
 
-/// The key's scope.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Epoch {
-    /// One map for the trace.
-    #[default]
-    Run,
-    /// Another each day, UTC.
-    Day,
-    /// Another each hour.
-    Hour,
-}
-
-/// Bits of an address that leave under truncation.
-pub type Kept = (u8, u8);
-
-/// The one map for every place where an address can stand.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Addresses {
-    /// Prefix-preserving (ipcrypt-pfx).
-    #[default]
-    Pfx,
-    /// Prefix-preserving (Crypto-PAn).
-    CryptoPan,
-    /// No structure but the family.
-    Tag,
-    /// The first bits.
-    Truncate(Kept),
-}
-
 /// All rules. Fields are named as the keys.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 #[allow(clippy::struct_excessive_bools)] // one per place where something may stand
 pub struct Rules {
-    pub epoch: Epoch,
-    pub addresses: Addresses,
+    pub epoch: Rotation,
+    pub addresses: Method,
     pub tcp_services: PortSet,
     pub udp_services: PortSet,
     pub scanners: Scanners,
@@ -375,16 +348,99 @@ pub struct Rules {
     pub icmp6_checksum: bool,
 }
 
+impl Default for Rules {
+    /// Nothing is named, nothing leaves.
+    fn default() -> Self {
+        Self {
+            epoch: Rotation::Run,
+            addresses: Method::Pfx,
+            tcp_services: Default::default(),
+            udp_services: Default::default(),
+            scanners: Default::default(),
+            marks: Default::default(),
+            grain_ns: Default::default(),
+            relative_time: Default::default(),
+            wire_len: Default::default(),
+            malformed: Default::default(),
+            truncated: Default::default(),
+            unknown_ip_proto: Default::default(),
+            fragments_first: Default::default(),
+            fragments_later: Default::default(),
+            tunnels: Default::default(),
+            eth_src: Default::default(),
+            eth_dst: Default::default(),
+            types: Default::default(),
+            vlan: Default::default(),
+            arp: Default::default(),
+            arp_operations: Default::default(),
+            arp_sha: Default::default(),
+            arp_tha: Default::default(),
+            arp_spa: Default::default(),
+            arp_tpa: Default::default(),
+            v4: Default::default(),
+            v4_src: Default::default(),
+            v4_dst: Default::default(),
+            v4_tos: Default::default(),
+            v4_id: Default::default(),
+            v4_flags: Default::default(),
+            v4_ttl: Default::default(),
+            v4_options: Default::default(),
+            v4_checksum: Default::default(),
+            v6: Default::default(),
+            v6_src: Default::default(),
+            v6_dst: Default::default(),
+            v6_class: Default::default(),
+            v6_label: Default::default(),
+            v6_hops: Default::default(),
+            v6_fragment: Default::default(),
+            v6_other: Default::default(),
+            tcp: Default::default(),
+            tcp_sport: Default::default(),
+            tcp_dport: Default::default(),
+            tcp_seq: Default::default(),
+            tcp_ack: Default::default(),
+            tcp_flags: Default::default(),
+            tcp_window: Default::default(),
+            tcp_urg: Default::default(),
+            tcp_checksum: Default::default(),
+            tcp_options: Default::default(),
+            tcp_sack: Default::default(),
+            tcp_stamps: Default::default(),
+            tcp_mss: Default::default(),
+            tcp_scale: Default::default(),
+            udp: Default::default(),
+            udp_sport: Default::default(),
+            udp_dport: Default::default(),
+            udp_checksum: Default::default(),
+            icmp: Default::default(),
+            icmp_id: Default::default(),
+            icmp_seq: Default::default(),
+            icmp_mtu: Default::default(),
+            icmp_gateway: Default::default(),
+            icmp_quoted: Default::default(),
+            icmp_checksum: Default::default(),
+            icmp6: Default::default(),
+            icmp6_id: Default::default(),
+            icmp6_seq: Default::default(),
+            icmp6_mtu: Default::default(),
+            icmp6_quoted: Default::default(),
+            icmp6_target: Default::default(),
+            icmp6_lladdr: Default::default(),
+            icmp6_checksum: Default::default(),
+        }
+    }
+}
+
 /// A rule that is not understood: its key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BadRule(pub String);
 
 /// Members of `types`: which Ethernet types leave.
-pub const IPV4: u8 = 4;
+pub(super) const IPV4: u8 = 4;
 /// IPv6.
-pub const IPV6: u8 = 6;
+pub(super) const IPV6: u8 = 6;
 /// ARP.
-pub const ARP: u8 = 1;
+pub(super) const ARP: u8 = 1;
 
 fn only<T>(numbers: &[u64], value: T) -> Option<T> {
     numbers.is_empty().then_some(value)
@@ -479,19 +535,19 @@ impl Rules {
         match key {
             "epoch" => {
                 self.epoch = match word {
-                    "run" => Epoch::Run,
-                    "day" => Epoch::Day,
-                    "hour" => Epoch::Hour,
+                    "run" => Rotation::Run,
+                    "day" => Rotation::Day,
+                    "hour" => Rotation::Hour,
                     _ => return None,
                 }
             }
             "addresses" => {
                 self.addresses = match (word, numbers) {
-                    ("pfx", []) => Addresses::Pfx,
-                    ("cryptopan", []) => Addresses::CryptoPan,
-                    ("tag", []) => Addresses::Tag,
+                    ("pfx", []) => Method::Pfx,
+                    ("cryptopan", []) => Method::CryptoPan,
+                    ("tag", []) => Method::Tag,
                     ("truncate", [v4, v6]) if *v4 <= 32 && *v6 <= 128 => {
-                        Addresses::Truncate((u8::try_from(*v4).ok()?, u8::try_from(*v6).ok()?))
+                        Method::Truncate { v4: u8::try_from(*v4).ok()?, v6: u8::try_from(*v6).ok()? }
                     }
                     _ => return None,
                 }

@@ -195,6 +195,8 @@ macro_rules! tables {
         pub struct Tables {
             /// Bytes of content pushed since a table was last finished: a cheap sign that one may be full.
             pub content_bytes: usize,
+            /// HTTP exchanges to use again.
+            pub spare_exchanges: Vec<Box<crate::http::Exchange>>,
             $(/// The table of this kind.
             pub $kind: $table,)*
         }

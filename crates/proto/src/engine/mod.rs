@@ -21,6 +21,7 @@ use arrow_schema::ArrowError;
 use bunker_wire::Packet;
 use bunker_wire::block::{BlockFormat, Packets, packets};
 use bunker_wire::limits::Limits;
+use bunker_wire::tracker::overlap::Overlap;
 use bunker_wire::tracker::restart::{Again, Born, Hand};
 use bunker_wire::tracker::{Checksums, Tracker};
 
@@ -31,6 +32,7 @@ use crate::parser::Wanted;
 pub use counters::Counters;
 pub use fault::Fault;
 pub use http::HttpStream;
+pub(crate) use http::base64;
 pub use sink::{Messages, PARSER_BYTES, SWITCHES, outcome_word};
 
 /// Rows of one batch at most.
@@ -148,6 +150,13 @@ impl<D: Detect> Engine<D> {
             passed_over: HashSet::new(),
             fault: None,
         }
+    }
+
+    /// The same with other overlap policies than "first" for all: before the first block.
+    #[must_use]
+    pub fn with_overlap(mut self, overlap: Overlap) -> Self {
+        self.tracker = self.tracker.with_overlap(overlap);
+        self
     }
 
     /// Another bound than [`PARSER_BYTES`].

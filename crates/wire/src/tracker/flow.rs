@@ -4,7 +4,6 @@ use crate::limits::Limits;
 use crate::tracker::history::History;
 use crate::tracker::measures::Measures;
 use crate::tracker::overlap::Policy;
-use crate::tracker::restart::Place;
 use crate::tracker::table::NONE;
 use crate::tracker::tcp::{self, ACK, EndState, FIN, Half, NO_SCALE, Placed, RST, SYN, Segment};
 
@@ -94,8 +93,6 @@ pub struct Tcp {
 pub struct Entry {
     /// What sinks see.
     pub flow: Flow,
-    /// The packet that opened it.
-    pub born: Place,
     /// Time-out class.
     pub class: Class,
     /// When its time began to run, ns: the last packet, but see [`Class::is_frozen`].
@@ -150,7 +147,7 @@ impl Entry {
 
     /// A flow of which nothing is counted yet.
     #[must_use]
-    pub fn new(flow: Flow, born: Place, class: Class, vlan: [Option<u16>; 2], policies: [Policy; 2]) -> Self {
+    pub fn new(flow: Flow, class: Class, vlan: [Option<u16>; 2], policies: [Policy; 2]) -> Self {
         let maybe_tcp = (flow.protocol == 6).then(|| {
             let mut tcp = Box::<Tcp>::default();
             for (half, policy) in tcp.halves.iter_mut().zip(policies) {
@@ -160,7 +157,6 @@ impl Entry {
         });
         Self {
             flow,
-            born,
             class,
             idle_since_ns: flow.first_ts_ns,
             maybe_older: NONE,

@@ -33,7 +33,10 @@ pub enum Checksums {
     /// A packet with a wrong one is counted and not delivered, as a host would not. (Not checked where the sender's kernel had left it
     /// to the card, or the packet was cut.)
     Verify,
-    /// Never looked at: for captures taken on a sender with offloading.
+    /// As `Verify`, but a checksum that a sender's kernel left for its card to complete is none: for captures taken on a host with
+    /// offloading. Someone who knows of this can make packets that a host drops and we read.
+    Auto,
+    /// Never looked at.
     Ignore,
 }
 
@@ -208,7 +211,8 @@ impl Tracker {
         let mut bytes = Vec::new();
         for entry in self.table.entries_mut() {
             let outer = entry.flow.maybe_outer.unwrap_or(0);
-            Born { uid: entry.flow.uid, place: entry.born, outer }.write(&mut bytes);
+            let place = self.journal.place(entry.flow.slot);
+            Born { uid: entry.flow.uid, place, outer }.write(&mut bytes);
         }
         bytes
     }
@@ -387,7 +391,7 @@ impl Tracker {
         maybe_outer: Option<u64>,
         sink: &mut impl Sink,
     ) -> Became {
-        if ip.bad_checksum && self.checksums == Checksums::Verify && !packet.checksum_not_ready {
+        if ip.bad_checksum && self.checksums != Checksums::Ignore && !packet.checksum_not_ready {
             return Became::BadChecksum;
         }
         let Some(fragment) = ip.maybe_fragment else {
@@ -589,7 +593,7 @@ impl Tracker {
             return Became::Skipped(Skip::Truncated);
         };
         let whole = ip.payload.len() == ip.payload_len;
-        if self.checksums == Checksums::Verify && !packet.checksum_not_ready && whole {
+        if self.checksums != Checksums::Ignore && !packet.checksum_not_ready && whole {
             let good = if ip.protocol == 58 {
                 ip::transport_checksum_ok(ip.source, ip.destination, 58, ip.payload)
             } else {
@@ -689,10 +693,12 @@ impl Tracker {
     /// Whether the checksum over the payload's first `length` bytes is there, to be checked, and wrong.
     fn is_bad(&self, ip: &Ip<'_>, packet: &Packet<'_>, length: usize) -> bool {
         let covered = ip.payload.get(..length).unwrap_or(ip.payload);
-        self.checksums == Checksums::Verify
+        self.checksums != Checksums::Ignore
             && !packet.checksum_not_ready
             && ip.payload.len() == ip.payload_len
             && !ip::transport_checksum_ok(ip.source, ip.destination, ip.protocol, covered)
+            && !(self.checksums == Checksums::Auto
+                && ip::transport_checksum_left(ip.source, ip.destination, ip.protocol, covered))
     }
 
     /// Count the packet for its flow and let `act` handle it; returns the flow's number.
@@ -767,9 +773,9 @@ impl Tracker {
             maybe_outer,
         };
         self.take_up(uid);
-        self.journal.opened(Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
+        self.journal.opened(flow.slot, Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
         let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
-        let mut entry = Entry::new(flow, self.place, class, vlan, policies);
+        let mut entry = Entry::new(flow, class, vlan, policies);
         if flip {
             entry.history.flip();
         }

@@ -67,16 +67,32 @@ impl Born {
 pub struct Journal {
     opened: Vec<Born>,
     closed: Vec<u64>,
+    /// Where each living flow began, by its slot.
+    places: Vec<Place>,
     /// Off: nothing is kept (whoever never starts over).
     pub on: bool,
 }
 
 impl Journal {
-    /// A flow began.
-    pub fn opened(&mut self, born: Born) {
-        if self.on {
-            self.opened.push(born);
+    /// A flow began, in this slot.
+    pub fn opened(&mut self, slot: u32, born: Born) {
+        if !self.on {
+            return;
         }
+        self.opened.push(born);
+        let index = slot as usize;
+        if index >= self.places.len() {
+            self.places.resize(index.saturating_add(1), Place::default());
+        }
+        if let Some(place) = self.places.get_mut(index) {
+            *place = born.place;
+        }
+    }
+
+    /// Where the flow in this slot began.
+    #[must_use]
+    pub fn place(&self, slot: u32) -> Place {
+        self.places.get(slot as usize).copied().unwrap_or_default()
     }
 
     /// A flow ended.
@@ -177,7 +193,7 @@ mod tests {
     fn a_flow_that_began_and_ended_in_one_turn_is_not_journalled() {
         let mut journal = Journal { on: true, ..Journal::default() };
         for uid in [5, 6, 7] {
-            journal.opened(born(uid));
+            journal.opened(uid as u32, born(uid));
         }
         for uid in [6, 2] {
             journal.closed(uid);
@@ -186,6 +202,8 @@ mod tests {
         assert_eq!(Born::read_all(&opened).map(|born| born.uid).collect::<Vec<_>>(), [5, 7]);
         assert_eq!(ended, 2u64.to_le_bytes());
         assert_eq!(journal.take(), (Vec::new(), Vec::new()));
+        assert_eq!(journal.place(7), born(7).place);
+        assert_eq!(journal.place(99), Place::default());
     }
 
     #[test]

@@ -116,6 +116,36 @@ fn checksum_that_the_card_would_have_filled_in_is_not_wrong() {
 }
 
 #[test]
+fn checksum_left_for_the_card_is_known_by_its_value_when_asked_for() {
+    let pseudo = |bytes: &[u8], at: usize, protocol: u8, length: usize| {
+        let mut left = bytes.to_vec();
+        let mut start = [A.as_slice(), &B, &[0, protocol], &(length as u16).to_be_bytes()].concat();
+        start.push(0);
+        left[20 + at..22 + at].copy_from_slice(&bunker_wire::ip::sum(&start[..12], 0).to_be_bytes());
+        left
+    };
+    let datagram = udp4((1, 2), b"payload");
+    let head = Tcp { ports: (1, 2), seq: 1, ack: 0, flags: SYN, window: 1, payload: b"" };
+    let segment = ipv4(A, B, 6, &tcp(&A, &B, head));
+    let mut wrong = datagram.clone();
+    wrong[26] ^= 0x55;
+    let cases = [
+        (pseudo(&datagram, 6, 17, datagram.len() - 20), true),
+        (pseudo(&datagram, 6, 17, 0), true),
+        (pseudo(&segment, 16, 6, segment.len() - 20), true),
+        (pseudo(&segment, 16, 6, 3), false),
+        (wrong, false),
+    ];
+    for (number, (bytes, good)) in cases.iter().enumerate() {
+        for (checksums, taken) in [(Checksums::Auto, *good), (Checksums::Verify, false), (Checksums::Ignore, true)] {
+            let mut tracker = Tracker::new(Limits::default(), 0, [1; 16], checksums);
+            tracker.feed(&packet(bytes, RAW, SECOND), &mut crate::make::Tape::default());
+            assert_eq!(tracker.counters().bad_checksum, u64::from(!taken), "case {number}, {checksums:?}");
+        }
+    }
+}
+
+#[test]
 fn datagram_shorter_than_its_ip_packet_is_checked_by_its_own_length() {
     // RFC 9868: what stands behind the UDP length is not the datagram's.
     let mut payload = udp(&A, &B, (1_000, 2_000), b"payload");

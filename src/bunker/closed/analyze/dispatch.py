@@ -25,7 +25,7 @@ from bunker.model.analyzer import Analyzer
 from bunker.model.fields import RecordSchema
 from bunker.native.wire import Batch, Engine
 
-__all__ = ["AnalyzerFailed", "CallTimedOut", "Dispatcher", "LeftOut", "Output", "Suspect"]
+__all__ = ["AnalyzerFailed", "CallTimedOut", "Dispatcher", "LeftOut", "Output", "Runner", "Suspect"]
 
 
 class Output(Protocol):
@@ -71,10 +71,10 @@ class Dispatcher:
         left_out: tuple[LeftOut, ...] = (),
         suspects: tuple[Suspect, ...] = (),
         on_error: Callable[[BaseException], None] | None = None,
-        external: Callable[[Analyzer], Callable[..., Runner]] | None = None,
+        external: Callable[[Analyzer, int], Runner] | None = None,
     ) -> None:
         self.runners = [
-            (Runner if analyzer.program is None or external is None else external(analyzer))(
+            Runner(
                 analyzer,
                 number=number,
                 hand=hand,
@@ -83,6 +83,8 @@ class Dispatcher:
                 suspects=tuple(suspect for suspect in suspects if suspect.analyzer == number),
                 on_error=on_error,
             )
+            if analyzer.program is None or external is None
+            else external(analyzer, number)
             for number, analyzer in enumerate(analyzers)
         ]
         # Whoever sees one message at a time sees flows first: a flow it fails on is told so to those who see batches.

@@ -19,14 +19,14 @@ import base64
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from bunker import limits
 from bunker.closed.analyze.dialogue import Channel, Word
-from bunker.closed.analyze.runner import AnalyzerFailed, Page, Phases, Runner, Suspect
+from bunker.closed.analyze.runner import AnalyzerFailed, CallTimedOut, Failed, Page, Phases, Runner, TooManyRecords
 from bunker.errors import BoxError
 from bunker.model.analyzer import Analyzer
 from bunker.model.fields import FieldType
@@ -48,42 +48,12 @@ class _Reborn(_Failed):
     """Another keeper is there already."""
 
 
-@dataclass(slots=True)
-class _Way:
-    """Messages of one batch that are under way, the oldest first, and how many of them the program has."""
-
-    waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
-    given: int = 0
-    exhausted: bool = False
-    guilty: set[int] = field(default_factory=set)
-
-    def fill(self, source: Iterator[tuple[int, bytes]]) -> bool:
-        """Take as many as may be under way, none of a guilty flow; whether there are any."""
-        size = sum(len(line) for _, line in self.waiting)
-        while (
-            not self.exhausted
-            and len(self.waiting) < limits.EXTERNAL_WINDOW.default
-            and size < limits.EXTERNAL_WINDOW_BYTES.default
-        ):
-            following = next(source, None)
-            if following is None:
-                self.exhausted = True
-            elif following[0] not in self.guilty:
-                self.waiting.append(following)
-                size += len(following[1])
-        return bool(self.waiting)
-
-    def blamed(self) -> int:
-        """The oldest is given up; its flow."""
-        flow, _ = self.waiting.popleft()
-        self.guilty.add(flow)
-        return flow
-
-    def drop_guilty(self) -> None:
-        """What is left of flows that are given up."""
-        kept = [(flow, line) for flow, line in self.waiting if flow not in self.guilty]
-        self.waiting.clear()
-        self.waiting.extend(kept)
+def _room(waiting: deque[tuple[int, bytes]]) -> bool:
+    """Whether one message more may be under way."""
+    return (
+        len(waiting) < limits.EXTERNAL_WINDOW.default
+        and sum(len(line) for _, line in waiting) < limits.EXTERNAL_WINDOW_BYTES.default
+    )
 
 
 def writer_of(kind: FieldType) -> Callable[[Any], Any] | None:
@@ -177,7 +147,6 @@ class ExternalRunner(Runner):
 
     Args:
         fd: The worker's end of the dialogue with the program's keeper.
-        number, hand, phases: As of any runner.
         revive: Starts a keeper that has ended; None where the supervisor does it.
     Invariants:
         The oldest message under way is the one that a failure is blamed on.
@@ -186,19 +155,16 @@ class ExternalRunner(Runner):
     def __init__(
         self,
         analyzer: Analyzer,
-        *,
         fd: int,
+        *,
         number: int,
         hand: Page,
         phases: Phases,
-        left_out: frozenset[int] = frozenset(),
-        suspects: tuple[Suspect, ...] = (),
         on_error: Callable[[BaseException], None] | None = None,
         revive: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(
-            analyzer, number=number, hand=hand, phases=phases, left_out=left_out, suspects=suspects, on_error=on_error
-        )
+        super().__init__(analyzer, number=number, hand=hand, phases=phases, on_error=on_error)
+        self.stateful = False
         self._channel = Channel(fd, keeper=False)
         self._revive = revive
         self._lines = Lines(analyzer)
@@ -212,53 +178,73 @@ class ExternalRunner(Runner):
             for cls, schema in zip(analyzer.record_types, analyzer.emits, strict=True)
         }
 
-    def _in_hand(self, flow: int) -> None:
-        """Whom the worker's death, or a time-out, would be blamed on."""
-        self._hand.set(self._phases.uid, flow)
+    @property
+    def _flow(self) -> int | None:
+        """The flow in hand, as the hand page shows it."""
+        return self._hand.get(self._phases.uid) or None
 
-    def _moved(self) -> None:
-        """The time of a call begins anew."""
+    @_flow.setter
+    def _flow(self, flow: int | None) -> None:
+        self._hand.set(self._phases.uid, flow or 0)
+
+    def _moves(self) -> None:
+        """Tell the watchdogs that the program is not standing still."""
         self._hand.set(self._phases.calls, self._hand.get(self._phases.calls) + 1)
 
-    def run(self, batch: Batch, failed: Callable[[AnalyzerFailed], None], *, muted: bool = False) -> None:
-        """As of any analyzer; messages of a flow that has failed in this batch are not given.
+    def fault(self, error: BaseException, flow: int | None) -> AnalyzerFailed:
+        """What is said of a failure."""
+        return replace(super().fault(error, flow), word="external")
 
-        A program is not given again what a worker before this one has given it: its state is its own.
-        """
-        if muted:
-            return
+    def run(self, batch: Batch, failed: Failed, *, muted: bool = False) -> None:
+        """As of any analyzer; messages of a flow that has failed in this batch are not given."""
+        assert not muted, "a program is not given what its predecessor has answered"
         self._hand.set(self._phases.analyzer, self._number)
+        self._hand.set(self._phases.phase, self._phases.call)
         if self._left_out and self.analyzer.message == "flow":
             batch = batch.filter_out(set(self._left_out))
-        self._hand.set(self._phases.phase, self._phases.call)
         source = self._lines.of(batch)
-        way = _Way()
+        waiting: deque[tuple[int, bytes]] = deque()  # under way, the oldest first
+        given, exhausted, guilty = 0, False, set[int]()
 
         def blame(error: BaseException) -> None:
-            failed(self.fault(error, way.blamed()))
+            flow, _ = waiting.popleft()
+            guilty.add(flow)
+            failed(self.fault(error, flow))
 
         while True:
             try:
-                while way.fill(source):
-                    way.given = self._exchange(way.waiting, way.given, blame)
+                while not exhausted or waiting:
+                    while not exhausted and _room(waiting):
+                        following = next(source, None)
+                        if following is None:
+                            exhausted = True
+                        elif following[0] not in guilty:
+                            waiting.append(following)
+                    given = self._exchange(waiting, given, blame)
                 break
             except BoxError:
                 raise
-            except BaseException as error:  # noqa: BLE001 - a program's failure, or a time-out wherever it struck
-                self._let_operator_stop(error)
+            except (Exception, CallTimedOut) as error:  # noqa: BLE001 - its failure, or a time-out
                 failure = error if isinstance(error, _Failed) else _Failed(error)
                 self._lost(failure)
-                way.given = 0
-                if way.waiting:
+                given = 0
+                if waiting:
+                    self._flow = waiting[0][0]
                     blame(failure.cause)
-                way.drop_guilty()
-        self._in_hand(0)
+                self._drop(waiting, guilty)
+        self._flow = None
+
+    @staticmethod
+    def _drop(waiting: deque[tuple[int, bytes]], guilty: set[int]) -> None:
+        kept = [(flow, line) for flow, line in waiting if flow not in guilty]
+        waiting.clear()
+        waiting.extend(kept)
 
     def _exchange(self, waiting: deque[tuple[int, bytes]], given: int, blame: Callable[[BaseException], None]) -> int:
         """Give what is not given yet, take the answers that are there; how many of those waiting are given."""
         if not waiting:
             return 0
-        self._in_hand(waiting[0][0])
+        self._flow = waiting[0][0]
         token = self._keeper()
         while given < len(waiting) and not self._channel.waiting:
             piece = bytearray()
@@ -277,19 +263,20 @@ class ExternalRunner(Runner):
         for answer in self._hear(token):
             if not given:
                 raise _Failed(ValueError("an answer to nothing"))
-            self._moved()
+            self._moves()
             self._barren = 0
             given -= 1
-            self._in_hand(waiting[0][0])
+            self._flow = waiting[0][0]
             try:
-                for record in [self._record(line) for line in answer]:
+                records = [self._record(line) for line in answer]
+                for record in records:
                     self._emit_record(record)
-            except (ValueError, TypeError, OverflowError) as error:
+            except (ValueError, TypeError, OverflowError, TooManyRecords) as error:
                 blame(error)
                 continue
             waiting.popleft()
         if waiting:
-            self._in_hand(waiting[0][0])
+            self._flow = waiting[0][0]
         return given
 
     def _record(self, line: bytes) -> Record:
@@ -351,7 +338,7 @@ class ExternalRunner(Runner):
         while self._next_token is None:
             if self._revive is not None:
                 self._revive()
-            self._moved()  # the time of a call does not run while nobody is called
+            self._moves()  # the time of a call does not run while nobody is called
             said = self._channel.hear()
             if said is None:
                 if time.monotonic() > until:
@@ -373,7 +360,7 @@ class ExternalRunner(Runner):
         if self._token is not None and not isinstance(failure, _Reborn):
             self._channel.say(Word.RESET, self._token)
         self._token = None
-        self._moved()
+        self._moves()
         self._barren += 1
         if self._barren >= limits.EXTERNAL_BARREN.default:
             raise BoxError(
@@ -382,11 +369,10 @@ class ExternalRunner(Runner):
                 "Run it over a capture file with --closed-box none",
             )
 
-    def finish(self, failed: Callable[[AnalyzerFailed], None]) -> None:
+    def finish(self, failed: Failed) -> None:
         """Close the program's input and take what it says then: records of no flow."""
-        self._hand.set(self._phases.analyzer, self._number)
+        self._flow = None
         self._hand.set(self._phases.phase, self._phases.finish)
-        self._in_hand(0)
         lines: list[bytes] = []
         try:
             token = self._keeper()
@@ -397,7 +383,7 @@ class ExternalRunner(Runner):
                 self._emit_record(record)
         except _Failed as failure:
             failed(self.fault(failure.cause, None))
-        except (ValueError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             failed(self.fault(error, None))
 
     def _last(self, token: bytes) -> Iterator[list[bytes]]:

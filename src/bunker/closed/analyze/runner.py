@@ -135,9 +135,12 @@ class _Rows:
     out.
     """
 
+    __slots__ = ("_builder", "append", "ceiling", "flows", "schema")
+
     def __init__(self, schema: RecordSchema) -> None:
         self.schema = schema
-        self.builder = RecordBuilder(schema.described())
+        self._builder = RecordBuilder(schema.described())
+        self.append = self._builder.append
         self.flows: list[int] = []
         self.ceiling = limits.FLOW_TURN_RECORDS.default
 
@@ -157,7 +160,7 @@ class _Rows:
         self.ceiling = limits.FLOW_TURN_RECORDS.default
         if not flows:
             return None
-        batch = self.builder.finish()
+        batch = self._builder.finish()
         if condemned and not condemned.isdisjoint(flows):
             batch = batch.mask([flow not in condemned for flow in flows])
         return batch if batch.num_rows else None
@@ -194,16 +197,25 @@ class Runner:
         }
         self._fields = analyzer.emits[0].described()
         self._batches: list[Batch] = []
+        self._emit_record = self._emitter()
 
-    def _emit_record(self, record: Record) -> None:
-        pending = self._by_type.get(type(record))
-        if pending is None:
-            raise TypeError(f"analyzer {self.analyzer.name} does not declare this record in emits")
-        flow = self._hand.get(self._phases.uid)
-        if len(pending.flows) >= pending.ceiling:
-            pending.rise(flow)
-        pending.builder.append(msgspec.structs.astuple(record))
-        pending.flows.append(flow)
+    def _emitter(self) -> Callable[[Record], None]:
+        """What analyzers call as `emit`: a closure, because it is called for every record."""
+        by_type, name = self._by_type, self.analyzer.name
+        hand, uid = self._hand.get, self._phases.uid
+        astuple = msgspec.structs.astuple
+
+        def emit(record: Record) -> None:
+            pending = by_type.get(type(record))
+            if pending is None:
+                raise TypeError(f"analyzer {name} does not declare this record in emits")
+            flows, flow = pending.flows, hand(uid)
+            if len(flows) >= pending.ceiling:
+                pending.rise(flow)
+            pending.append(astuple(record))
+            flows.append(flow)
+
+        return emit
 
     def _emit_batch(self, batch: Any) -> None:
         self._batches.append(Batch.from_arrow(batch).conform(self._fields))

@@ -14,14 +14,12 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher
+from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher, Runner
 from bunker.closed.analyze.external import ExternalRunner
-from bunker.closed.analyze.runner import Runner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.clear.noise import provide_noise
@@ -43,7 +41,7 @@ from bunker.model.diagnostics import DiagnosticKind, Reason
 from bunker.model.fields import RecordSchema
 from bunker.model.heartbeat import EndReason, Tier
 from bunker.native.clear import ClearedBatch, Gate
-from bunker.native.wire import Batch, Engine
+from bunker.native.wire import Batch, Engine, Hand
 from bunker.policy.load import policy_of
 
 
@@ -128,7 +126,7 @@ class _Inline:
         self.write(self.envelopes.diagnostics([event]))
 
 
-def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Callable[..., Runner]]:
+def _external(bundle: Bundle, hand: Hand, stack: ExitStack) -> Callable[[Analyzer, int], Runner]:
     """Programs as ordinary processes, their files in a temporary folder."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bunker-programs-")) if bundle.programs else ""
     for path, content in bundle.program_files.items():
@@ -143,7 +141,15 @@ def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Callable
         settings.append(msgspec.structs.replace(program.settings(keeper_end), own_session=True))
     keepers = PlainKeepers(settings)
     stack.callback(keepers.end)
-    return lambda analyzer: partial(ExternalRunner, fd=ends[analyzer.name], revive=keepers.revive)
+    return lambda analyzer, number: ExternalRunner(
+        analyzer,
+        ends[analyzer.name],
+        number=number,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        revive=keepers.revive,
+    )
 
 
 def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[tuple[int, int, str]]:
@@ -168,7 +174,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         hand=hand,
         phases=PHASES,
         on_error=traceback.print_exception,
-        external=_external(bundle, stack),
+        external=_external(bundle, hand, stack),
     )
     dispatcher.begin_pass(1)
     engine = Engine(
@@ -177,6 +183,8 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         needs=sorted(dispatcher.needs),
         seed=os.urandom(16),
         verify_checksums=experiment.verify_checksums,
+        auto_checksums=experiment.auto_checksums,
+        overlap=experiment.overlap,
     )
     reader = FileReader(
         open_files(files),

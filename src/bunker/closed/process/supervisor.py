@@ -29,6 +29,7 @@ from types import FrameType
 import msgspec
 
 from bunker.closed.process import capturer as capturer_role
+from bunker.closed.process import worker as worker_role
 from bunker.closed.process.external import Keepers
 from bunker.closed.process.hand import BUSY, HandReader, InHand, Phase
 from bunker.closed.process.jail import Enforcement, JailSpec, Process, Role, spawn, surroundings
@@ -83,16 +84,16 @@ class Supervisor:
         self.settings = settings
         self.terms = 0
         self.children: dict[str, Process] = {}
-        self.keepers = Keepers(
-            settings.externals,
-            memory_bytes=settings.worker_memory,
-            first_uid=_WORKER_UID + len(settings.workers),
-        )
         self.lanes = [WatchedLane(worker.hand_fd) for worker in settings.workers]
         self.failed = self.damaged = False
         self.verdict: Verdict | None = None
         """Why everything was destroyed."""
         self.deadline = None if settings.max_age_ns is None else time.monotonic_ns() + settings.max_age_ns
+        self.keepers = Keepers(
+            settings.externals,
+            memory_bytes=settings.worker_memory,
+            first_uid=_WORKER_UID + len(settings.workers),
+        )
 
     def start(self) -> None:
         """Start the workers, the capturer (which waits for its order), and the releaser, which tells what holds for
@@ -117,9 +118,9 @@ class Supervisor:
                 "records": worker.records_fd,
                 "link": worker.link_fd,
                 "counters": worker.counters_fd,
-                **{f"external-{number}": fd for number, fd in enumerate(worker.external_fds)},
                 "hand": worker.hand_fd,
                 "ledger": worker.ledger_fd,
+                **{f"external-{number}": fd for number, fd in enumerate(worker.external_fds)},
                 **_spool(worker.spool),
             },
             unread=("records",),
@@ -218,10 +219,10 @@ class Supervisor:
         for name, child in self.children.items():
             if name != "releaser":
                 child.kill()
-        self.keepers.end()
         for number, lane in enumerate(self.lanes):
             if not lane.ended:
                 self._close_lane(number)
+        self.keepers.end()
 
     def run(self) -> int:
         """Until all children are gone. 0 if the run ended whole, EXIT_DAMAGED if it did but for a damaged capture
@@ -235,8 +236,8 @@ class Supervisor:
             for fd in self.keepers.filenos():
                 poll.register(fd, select.POLLIN)
             poll.poll(_WATCH_MS)
-            self._tend_keepers()
             self._watch(time.monotonic_ns())
+            self._tend_keepers()
             for name, child in list(self.children.items()):
                 status = child.poll()
                 if status is not None:
@@ -248,6 +249,16 @@ class Supervisor:
         if self.failed:
             return EXIT_FAILED
         return EXIT_DAMAGED if self.damaged else 0
+
+    def _tend_keepers(self) -> None:
+        """Keepers live as long as a worker may want their programs."""
+        if not any(name.startswith("worker") for name in self.children):
+            self.keepers.end()
+        elif not self.failed:
+            try:
+                self.keepers.tend()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
 
     def _ended(self, name: str, status: int) -> None:
         if self.failed:
@@ -264,11 +275,11 @@ class Supervisor:
         """External programs live as long as there is a worker to ask them."""
         if not any(name.startswith("worker") for name in self.children):
             self.keepers.end()
-            return
-        try:
-            self.keepers.tend()
-        except BoxError:
-            self._destroy(Verdict.CHILD_FAILED)
+        elif not self.failed:
+            try:
+                self.keepers.tend()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
 
     def _watch(self, now_ns: int) -> None:
         """Kill what stands still, and everything when its time has come."""
@@ -286,6 +297,9 @@ class Supervisor:
         hand = lane.hand.read()
         if hand.phase is Phase.ENDED:
             self._close_lane(number)
+            return
+        if status == worker_role.EXIT_OURS:
+            self._destroy(Verdict.CHILD_FAILED)
             return
         lane.restarts.died(hand, Cause.TIME if lane.stalled else cause_of(status))
         lane.stalled = False

@@ -20,7 +20,6 @@ import resource
 import select
 import time
 from collections.abc import Callable
-from functools import partial
 
 from bunker import limits
 from bunker.closed.analyze.dispatch import Dispatcher, LeftOut, Suspect
@@ -55,6 +54,8 @@ from bunker.model.counters import Counter, CounterPage
 from bunker.native.jail import lock_down
 from bunker.native.wire import Engine
 
+EXIT_OURS = 72
+"""The fault is ours or the machine's, no flow's: another worker would meet it again."""
 _IDLE_S = 0.5
 PHASES = Phases(
     phase=Word.PHASE,
@@ -103,7 +104,9 @@ class Worker:
             )
             if restart
             else (),
-            external=lambda analyzer: partial(ExternalRunner, fd=externals[analyzer.name]),
+            external=lambda analyzer, number: ExternalRunner(
+                analyzer, externals[analyzer.name], number=number, hand=self.hand, phases=PHASES
+            ),
         )
         self.engine = self._new_engine()
         spool = settings.spool
@@ -118,7 +121,7 @@ class Worker:
             keys=keys,
         )
         slots = len(spool.file_fds) * (spool.file_bytes // spool.slot_bytes)
-        self.keep_blocks = slots * limits.RESTART_SHARE.default // 100
+        self.keep_blocks = slots * self._share() // 100
         self.link = Link(settings.link_fd)
         self.buffer = bytearray(spool.slot_bytes)
         self.watchdog = Watchdog(
@@ -138,6 +141,17 @@ class Worker:
         self._expects_again = False
         self._newest_ns, self._newest_at_ns = 0, time.monotonic_ns()
 
+    def _share(self) -> int:
+        """Percent of the lane's spool that may be kept for a restart.
+
+        Live, kept blocks stand where new ones could; a capture file can wait, as long as there is some room; after a
+        deferred capture nothing new comes.
+        """
+        experiment = self.experiment
+        if experiment.mode == "deferred" and not experiment.during_capture:
+            return 100
+        return limits.RESTART_SHARE.default if self.settings.live else limits.RESTART_SHARE_FILES.default
+
     def _new_engine(self) -> Engine:
         engine = Engine(
             lane=self.settings.spool.lane,
@@ -145,6 +159,8 @@ class Worker:
             needs=sorted(self.dispatcher.needs),
             seed=self.settings.seed,
             verify_checksums=self.experiment.verify_checksums,
+            auto_checksums=self.experiment.auto_checksums,
+            overlap=self.experiment.overlap,
             hand=self.hand,
         )
         engine.keep_journal()
@@ -423,5 +439,8 @@ def main() -> int:
     bundle = open_bundle(os.pread(settings.bundle_fd, os.fstat(settings.bundle_fd).st_size, 0))
     worker = Worker(settings, bundle)
     lock_down("worker")
-    worker.run()
+    try:
+        worker.run()
+    except BoxError:
+        return EXIT_OURS
     return 0
