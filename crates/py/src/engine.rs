@@ -80,14 +80,16 @@ impl Engine {
             })
             .collect::<PyResult<Vec<_>>>()?;
         let mut http = Config::default();
+        let mut statistics = false;
         for need in &needs {
             match need.as_str() {
                 "heads" => http.want_heads = true,
                 "bodies" => http.want_bodies = true,
                 "hashes" => http.want_hashes = true,
+                "statistics" => statistics = true,
                 other => {
                     let cause = format!("the core knows no {other}");
-                    return Err(configuration_error(py, "need", cause, "Known: heads, bodies, hashes"));
+                    return Err(configuration_error(py, "need", cause, "Known: heads, bodies, hashes, statistics"));
                 }
             }
         }
@@ -116,7 +118,10 @@ impl Engine {
             };
             policies.set(Address(*prefix), *length, policy);
         }
-        Ok(Self { engine: ProtoEngine::new(config).with_overlap(policies), flows: VecDeque::new() })
+        Ok(Self {
+            engine: ProtoEngine::new(config).with_overlap(policies).with_statistics(statistics),
+            flows: VecDeque::new(),
+        })
     }
 
     /// Take a block. False: take the messages, then feed the same block again.
