@@ -6,9 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORE := $(VENV)/.core
+# Captures that other projects publish, if they are here: more for the fuzz targets to begin with.
+CORPUS := $(or $(BUNKER_CORPUS),$(wildcard ../shared/corpus ../../shared/corpus))
+CAPTURES := $(if $(CORPUS),$(wildcard $(addsuffix /*/*.pcap,$(CORPUS)) $(addsuffix /*/*.pcapng,$(CORPUS))))
 RUST := $(shell find crates -name '*.rs' -o -name 'Cargo.toml' 2>/dev/null) Cargo.toml Cargo.lock
 
-.PHONY: help setup demo demo-live test check bench test-rust test-python lint fuzz clean
+.PHONY: help setup demo demo-live test test-faults test-image check bench test-rust test-python lint fuzz clean
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,9 +46,19 @@ lint: setup ## formatting, lints, types, import rules
 
 test-rust: setup
 	cargo test --workspace --quiet
+	cargo run --quiet -p bunker-fuzz --bin smoke -- 16 $(CAPTURES)
 
 test-python: setup
 	$(BIN)/pytest -q -n 2 --dist loadfile
+
+test-faults: setup ## the long fault tests: 100,000 flows, 100 kills
+	BUNKER_FLOWS=100000 BUNKER_KILLS=25 $(BIN)/pytest -q --timeout 1800 tests/fault/test_many_flows.py tests/fault/test_killed.py
+
+test-image: setup ## attacks on the sealed image from outside, emulated (BUNKER_IMAGE=DIR: another image than the quick one)
+	$(BIN)/pytest -q tests/image -o python_files='test_*.py attack_*.py' -o timeout=1800
+
+fuzz: ## every target over mutated seeds and the peers' captures, every cut: some minutes; with cargo-fuzz: docs/fuzzing.md
+	EVERY_CUT=1 cargo run --quiet --release -p bunker-fuzz --bin smoke -- 240 $(CAPTURES)
 
 bench: setup ## the paper's experiments beside today's tools
 	$(BIN)/bunker bench capture

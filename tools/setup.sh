@@ -14,11 +14,24 @@ packages=(
 # Wanted by some tests and benchmarks, not by Bunker itself: when one cannot be had, its test says so.
 peers=(
     tshark                   # peer: analysis
+    libtrace-tools           # peer: traceanon
+    tcpreplay                # peer: tcprewrite
+    pktanon                  # peer: PktAnon
     libcap2-bin              # capsh, in tests of the jail
+)
+# Builds and starts the sealed image (docs/image.md).
+image=(
+    build-essential flex bison bc xz-utils zstd kmod ccache libelf-dev libssl-dev  # our kernel, from linux-source-6.1
+    squashfs-tools           # root file system
+    cryptsetup-bin           # veritysetup: its hash tree
+    qemu-system-x86          # the machine; its tests
+    nftables                 # tests of the rules
+    ovmf dosfstools mtools gdisk systemd-boot-efi   # the appliance's disk, and a firmware to test it with
+    swtpm swtpm-tools tpm2-tools                    # a TPM for tests
 )
 
 missing=()
-for package in "${packages[@]}" "${peers[@]}"; do
+for package in "${packages[@]}" "${peers[@]}" "${image[@]}"; do
     dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done
 if [ "${#missing[@]}" -gt 0 ]; then

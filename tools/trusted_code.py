@@ -39,7 +39,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "src/bunker/api/",
         _PROCESS + "worker.py",
     ),
-    "gate": ("crates/clear/", "crates/py/src/clear.rs", "src/bunker/closed/clear/"),
+    "gate": ("crates/clear/", "crates/py/src/clear.rs", "crates/py/src/trace.rs", "src/bunker/closed/clear/"),
     "releaser": ("src/bunker/closed/egress/", _PROCESS + "releaser.py", _PROCESS + "frames.py"),
     "policy language": ("src/bunker/policy/",),
     "experiment and bundle": ("src/bunker/experiment/",),
@@ -54,6 +54,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         f"{_OPEN}{name}.py" for name in ("verify", "verifier", "verdict", "diagnosis", "arrow", "files", "manifest")
     ),
     "open box": (_OPEN,),
+    "machine: process 1 of the image": ("src/bunker/closed/machine/",),
+    "image: builder and launcher": ("src/bunker/image/",),
     "commands": ("src/bunker/cli/",),
     "diagnostic mode and bench": (
         _PROCESS + "inline.py",
@@ -74,6 +76,14 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     ),
     "A hijacked worker or capturer reaches no network, no file, no other process": ("jail", "supervisor and set-up"),
     "What is on the disk is noise once the run is over": ("spool", "capturer", "supervisor and set-up", "jail"),
+    "The sealed image starts nothing but the box, answers nobody, and its disks are noise once it is off": (
+        "machine: process 1 of the image",
+        "image: builder and launcher",
+        "spool",
+        "capturer",
+        "supervisor and set-up",
+        "jail",
+    ),
     "`bunker verify --key` says whole only of what the holder of the key signed": (
         "verification",
         "formats and values",

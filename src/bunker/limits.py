@@ -38,6 +38,56 @@ RECORD_FRAME_BYTES = Limit(
 )
 RECORD_ROWS = Limit(default=1 << 20, unit="rows", reason="rows of one batch; the engine hands out at most 65536")
 RECORD_TEXT_BYTES = Limit(default=65_536, unit="bytes", reason="one text cell; heads are bounded by 64 KiB too")
+TURN_RECORD_BYTES = Limit(
+    default=128 << 20,
+    unit="bytes",
+    reason="records of one turn: two frames; held by the releaser until the turn is committed",
+)
+TURN_FRAMES = Limit(
+    default=1 << 20,
+    unit="frames",
+    reason="of one turn: a fault for each row of a full batch, 16 times over",
+)
+FLOW_TURN_RECORDS = Limit(
+    default=65_536, unit="records", reason="of one flow and kind in one turn; a flow that makes more ends erroneous"
+)
+BATCH_RETRIES = Limit(
+    default=128,
+    unit="calls",
+    reason="to find the guilty flows of a batch that an analyzer failed on: six halvings of a full batch take 16",
+)
+FLOWS_TIMED = Limit(default=4096, unit="flows", reason="whose time in analyzers is remembered")
+LEDGER_BYTES = Limit(
+    default=128 << 20, unit="bytes", reason="two halves, each takes FLOWS open flows of 40 bytes; used pages only"
+)
+RESTART_SHARE = Limit(
+    default=40,
+    unit="percent",
+    reason="of a lane's spool that analysed blocks may take because open flows began in them; the rest is for new ones",
+)
+RESTART_SHARE_FILES = Limit(
+    default=80, unit="percent", reason="the same where capture files are read: they wait, and nothing is lost"
+)
+RESTARTS = Limit(
+    default=32, unit="restarts", reason="of a lane's worker that are always granted; then one for RESTART_FLOWS flows"
+)
+RESTART_FLOWS = Limit(
+    default=64, unit="flows", reason="the paper's bug hit 0.08 % of flows; a fault in more than 1.5 % is no accident"
+)
+RESTARTS_UNEXPLAINED = Limit(
+    default=3, unit="restarts", reason="in a row without progress and without a flow to blame: it will not get better"
+)
+LEFT_OUT = Limit(default=4096, unit="flows", reason="and packets of a lane in quarantine; RESTARTS ends a run before")
+ENUM_WORDS = Limit(default=256, unit="words", reason="a vocabulary; the most that one byte could say")
+ENUM_WORD_BYTES = Limit(default=64, unit="bytes", reason="one word of it; the longest of Zeek's has 21")
+WAITING_BYTES = Limit(
+    default=128 << 20,
+    unit="bytes",
+    reason="records that wait, sealed, for a threshold; half of the egress queue, which takes them when they are freed",
+)
+THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
+LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
+POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")
 STAGING_BUFFERS = Limit(
     default=8,
     unit="blocks",
@@ -112,6 +162,18 @@ MEASURED_HEARTBEATS = Limit(
     default=65_536,
     unit="heartbeats",
     reason="of a run that is drawn or planned from: a week of the default interval is 60480",
+)
+
+# The sealed image (docs/image.md).
+RUN_DISK_HEAD_BYTES = Limit(default=65_536, unit="bytes", reason="an address, a digest and sizes of at most 16 files")
+RUN_DISK_BUNDLE_BYTES = Limit(
+    default=64 << 20, unit="bytes", reason="sources and lists of one experiment, read into memory before the start"
+)
+MACHINE_CONNECT_S = Limit(
+    default=60, unit="seconds", reason="how long a machine that has started looks for its open box before it powers off"
+)
+MACHINE_SPARE_BYTES = Limit(
+    default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
 )
 
 

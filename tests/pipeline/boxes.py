@@ -39,7 +39,7 @@ resp_pkts = { do = "keep", because = "needed here" }
 
 def bunker(*words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run the command to its end."""
-    return subprocess.run([*BUNKER, *words], check=False, capture_output=True, input=stdin, timeout=120)
+    return subprocess.run([*BUNKER, *words], check=False, capture_output=True, input=stdin, timeout=1500)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ def test_nothing_of_the_traffic_comes_out(
 
 def test_a_policy_that_lets_it_out_is_seen(canaries: Canaries, capture: Path, tmp_path: Path) -> None:
     """The search is no check that always passes: what a policy keeps is found."""
-    policy = POLICY + '[out.http]\nhost = { do = "keep", because = "to be found" }\n'
+    policy = POLICY + f'[out.http]\nhost = {{ do = "allow", values = ["{canaries.text("host")}.example"] }}\n'
     out = tmp_path / "out"
     assert study(tmp_path / "s", policy=policy).run(out, "--read", str(capture)).returncode == 0
     assert {hit.canary for hit in search_tree(out, canaries, shortest=6)} >= {"host"}

@@ -15,7 +15,14 @@ from bunker.open.rehearsal.disk import Disk, spool_disk
 from bunker.open.rehearsal.report import Report, Searched, page
 
 SEED = "rehearsal test"
-LEAKING = POLICY + FLOW_OUT + '\n[out.http]\nuri = { do = "keep", because = "a mistake" }\n'
+PLANTED = make_canaries(SEED)
+LEAKING = (
+    POLICY
+    + FLOW_OUT
+    + '\n[out.http]\nuri = { do = "allow", values = ["'
+    + f"/a/{PLANTED.text('url-path')}?q={PLANTED.text('url-parameter')}"
+    + '"] }\n'
+)
 WRITING = """
 import os, tempfile
 from bunker.api import Flag, Record, analyzer, http

@@ -32,7 +32,8 @@ _libc.mmap.restype = ctypes.c_void_p
 _FAILED = ctypes.c_void_p(-1).value
 _PAGE = mmap.PAGESIZE
 _AT_FDCWD = -100
-_COUNTERS = struct.pack("<Q", 0x3147_5443_4B4E_4231)
+_OWN_PAGES = (struct.pack("<Q", 0x3147_5443_4B4E_4231), struct.pack("<Q", 0x3147_444C_4B4E_4231))
+"""How its counters and its ledger begin."""
 _LAST_FD = 256
 _SILENT = b"\0" * 16
 
@@ -157,17 +158,17 @@ def _given(kind: Callable[[int], bool]) -> Iterator[int]:
             yield fd
 
 
-def _is_counters(fd: int) -> bool:
-    """Its own counter page, which it may write."""
+def _is_own(fd: int) -> bool:
+    """A page that it is there to write: counters, what it has in hand, its ledger. Numbers of ours, no traffic."""
     try:
-        return os.pread(fd, 8, 0) == _COUNTERS
+        return os.pread(fd, 8, 0) in _OWN_PAGES or os.fstat(fd).st_size == _PAGE
     except OSError:
         return False
 
 
 def _files() -> list[int]:
     """Files without a name that it holds: the spool, keys, the bundle."""
-    found = [fd for fd in _given(stat.S_ISREG) if os.fstat(fd).st_nlink == 0 and not _is_counters(fd)]
+    found = [fd for fd in _given(stat.S_ISREG) if os.fstat(fd).st_nlink == 0 and not _is_own(fd)]
     assert found, "this process was given no file"
     return found
 

@@ -1,87 +1,37 @@
-//! The gate: bytes of a worker in, a [`ClearedBatch`] or a [`Refusal`] out.
+//! The gate: bytes of a worker in, [`ClearedBatch`]es or a [`Refusal`] out.
 //!
 //! Rules of this file:
 //! 1. One bad cell refuses the batch; nothing of it leaves.
 //! 2. Decoding runs behind `catch_unwind`: a decoder that panics on hostile bytes is a refusal, not an end.
-use std::collections::HashMap;
-use std::io::Cursor;
+//! 3. A record with a threshold waits, sealed, until its window closes; if the run is aborted before, it never leaves.
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, TimestampNanosecondType, UInt32Type};
-use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
-use arrow_ipc::reader::StreamReader;
+use arrow_array::types::TimestampNanosecondType;
 use arrow_ipc::writer::StreamWriter;
-use arrow_row::{RowConverter, SortField};
-use arrow_schema::{DataType, Field as ArrowField, Schema, SchemaRef};
-use arrow_select::take::take;
+use arrow_schema::DataType;
 
-use crate::keys::Keys;
-use crate::schema::{FieldType, RecordSchema};
-use crate::transform::{Output, Rule, Worker};
+use crate::address_map::{Method, Sites};
+use crate::aggregate::{Aggregate, Noise, Tally};
+use crate::check::{check, decode};
+use crate::keys::{Clock, Keys, Rotation};
+use crate::record::{Company, Record};
+use crate::schema::RecordSchema;
+use crate::trace::rules::Rules;
+use crate::trace::{Trace, columns};
+use crate::transform::{Output, Rule};
+use crate::window::{MinK, Scanners, Waiting, Window};
+use crate::work::{List, Surroundings};
 
-/// Bounds of a batch. Python twin: `bunker.limits` RECORD_*.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of a frame.
-    pub frame_bytes: usize,
-    /// Rows of a batch.
-    pub rows: usize,
-    /// Bytes of a text cell.
-    pub text_bytes: usize,
-    /// Items of a list cell.
-    pub list_items: usize,
-}
+pub use crate::check::{Limits, Refusal};
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { frame_bytes: 64 << 20, rows: 1 << 20, text_bytes: 64 << 10, list_items: 4_096 }
-    }
-}
+/// Key domain of what is split off.
+const SPLIT_DOMAIN: &str = "scanner";
 
-/// Why a batch was refused. A closed vocabulary; each is counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// No such record in the bundle.
-    UnknownRecord,
-    /// More bytes than a frame may have.
-    TooLarge,
-    /// Not an Arrow IPC stream of one batch.
-    Malformed,
-    /// Names, order, types or nullability differ from the declared, or there is metadata.
-    Schema,
-    /// More rows than a batch may have.
-    TooManyRows,
-    /// A cell is longer than its type allows.
-    CellTooLong,
-    /// A cell is not a value of its type (NaN, a time before 1970 or after 2200, a null inside a list, a null where there must be none).
-    BadValue,
-    /// Bytes behind the batch.
-    TrailingBytes,
-    /// The keys are gone: the run is over.
-    Forgotten,
-}
-
-impl Refusal {
-    /// One word, for counters.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::UnknownRecord => "unknown_record",
-            Self::TooLarge => "too_large",
-            Self::Malformed => "malformed",
-            Self::Schema => "schema",
-            Self::TooManyRows => "too_many_rows",
-            Self::CellTooLong => "cell_too_long",
-            Self::BadValue => "bad_value",
-            Self::TrailingBytes => "trailing_bytes",
-            Self::Forgotten => "forgotten",
-        }
-    }
-}
-
-/// Records that a policy has cleared. There is one maker: [`Gate::clear`].
+/// Records that a policy has cleared. There is one maker: [`Gate`].
 pub struct ClearedBatch {
     record: String,
     ipc: Vec<u8>,
@@ -108,19 +58,67 @@ impl ClearedBatch {
     }
 }
 
-struct Record {
-    schema: RecordSchema,
-    arrow: Schema,
-    out: SchemaRef,
-    /// Input column and transform of each output column.
-    workers: Vec<(usize, Worker)>,
+/// What may leave, and when.
+pub struct Policy {
+    /// Output columns by record.
+    pub rules: HashMap<String, Vec<Rule>>,
+    /// How long pseudonyms last.
+    pub rotation: Rotation,
+    /// Networks of the operator.
+    pub sites: Sites,
+    /// Sealed lists.
+    pub lists: Vec<List>,
+    /// How addresses that stand in names are mapped; none: tagged.
+    pub literals: Option<Method>,
+    /// How long thresholds and aggregates count.
+    pub window: Rotation,
+    /// The field that says whose a row is, by record.
+    pub units: HashMap<String, String>,
+    /// Rows that wait for company, by record.
+    pub min_k: HashMap<String, MinK>,
+    /// What is done with the rows of scanners.
+    pub scanners: Option<Scanners>,
+    /// Noisy numbers instead of rows.
+    pub aggregates: Vec<Aggregate>,
+    /// Most that all aggregates of a run may spend.
+    pub epsilon: f64,
+}
+
+impl Policy {
+    /// One epoch, no thresholds.
+    #[must_use]
+    pub fn of_rules(rules: HashMap<String, Vec<Rule>>) -> Self {
+        Self {
+            rules,
+            rotation: Rotation::Run,
+            sites: Sites::default(),
+            lists: Vec::new(),
+            literals: None,
+            window: Rotation::Run,
+            units: HashMap::new(),
+            min_k: HashMap::new(),
+            scanners: None,
+            aggregates: Vec::new(),
+            epsilon: 0.0,
+        }
+    }
 }
 
 /// A policy with its keys.
 pub struct Gate {
-    records: HashMap<String, Record>,
+    records: Vec<Record>,
+    by_name: HashMap<String, usize>,
     limits: Limits,
-    keys: Option<Keys>,
+    maybe_keys: Option<Keys>,
+    clock: Clock,
+    window: Window,
+    waiting: Waiting,
+    tally: Tally,
+    sites: Sites,
+    lists: Vec<Arc<List>>,
+    literals: Option<Method>,
+    order_key: u64,
+    maybe_trace: Option<Trace>,
 }
 
 /// A rule that does not fit its record.
@@ -128,185 +126,265 @@ pub struct Gate {
 pub struct RuleFault {
     /// Record.
     pub record: String,
-    /// Output column.
+    /// Output column, or the setting.
     pub rule: String,
 }
 
 impl Gate {
-    /// A gate for these records and rules.
+    /// A gate for these records and this policy.
     ///
     /// # Errors
-    /// [`RuleFault`]: a rule names no column of its record, does not fit its type, or comes twice.
-    pub fn new(
-        schemas: Vec<RecordSchema>,
-        rules: &HashMap<String, Vec<Rule>>,
-        keys: Keys,
-        limits: Limits,
-    ) -> Result<Self, RuleFault> {
-        let mut records = HashMap::new();
-        for schema in schemas {
-            let mut fields: Vec<ArrowField> = Vec::new();
-            let mut workers = Vec::new();
-            for rule in rules.get(&schema.name).map_or(&[][..], Vec::as_slice) {
-                let fault = || RuleFault { record: schema.name.clone(), rule: rule.name.clone() };
-                let place = schema.position(&rule.from).ok_or_else(fault)?;
-                let kind = schema.fields.get(place).map(|field| field.kind).ok_or_else(fault)?;
-                let data_type = rule.transform.output_type(kind).ok_or_else(fault)?;
-                if fields.iter().any(|field| field.name() == &rule.name) {
-                    return Err(fault());
-                }
-                fields.push(ArrowField::new(&rule.name, data_type, true));
-                workers.push((place, Worker::new(&rule.transform, kind, &keys, "run")));
-            }
-            let record = Record { arrow: schema.arrow(), out: Arc::new(Schema::new(fields)), workers, schema };
-            records.insert(record.schema.name.clone(), record);
+    /// [`RuleFault`]: a rule names no column of its record, does not fit its type, or comes twice; a threshold without a unit; epochs
+    /// without a time.
+    pub fn new(schemas: Vec<RecordSchema>, policy: Policy, keys: Keys, limits: Limits) -> Result<Self, RuleFault> {
+        let clock = keys.clock(policy.rotation);
+        let mut records = Vec::new();
+        for (number, schema) in schemas.into_iter().enumerate() {
+            records.push(Record::new(number, schema, &policy)?);
         }
-        Ok(Self { records, limits, keys: Some(keys) })
+        let by_name: HashMap<String, usize> =
+            records.iter().enumerate().map(|(number, record)| (record.schema.name.clone(), number)).collect();
+        let window = Window::new(keys.clock(policy.window), &keys, policy.scanners);
+        let tally = Tally::new(policy.aggregates, policy.epsilon, &keys, &|record, field| {
+            let record = by_name.get(record).and_then(|number| records.get(*number))?;
+            let place = record.schema.position(field)?;
+            Some((place, *record.kinds.get(place)?))
+        })
+        .map_err(|rule| RuleFault { record: String::new(), rule })?;
+        Ok(Self {
+            by_name,
+            limits,
+            clock,
+            window,
+            waiting: Waiting::new(&keys),
+            tally,
+            sites: policy.sites,
+            lists: policy.lists.into_iter().map(Arc::new).collect(),
+            literals: policy.literals,
+            order_key: keys.seed(),
+            maybe_trace: None,
+            maybe_keys: Some(keys),
+            records,
+        })
+    }
+
+    /// Clear packets too: the record of [`columns`], under the same keys as all others.
+    ///
+    /// # Errors
+    /// [`RuleFault`]: no analyzer emits packets, or another schema has their name.
+    pub fn trace_packets(&mut self, rules: Rules) -> Result<(), RuleFault> {
+        let fault = || RuleFault { record: columns::RECORD.to_owned(), rule: "headers".to_owned() };
+        let keys = self.maybe_keys.as_ref().map(Keys::shared).ok_or_else(fault)?;
+        let number = *self.by_name.get(columns::RECORD).ok_or_else(fault)?;
+        let record = self.records.get_mut(number).ok_or_else(fault)?;
+        if record.schema != columns::schema() || !record.rules.is_empty() {
+            return Err(fault());
+        }
+        record.out = columns::output();
+        self.maybe_trace = Some(Trace::new(rules, keys, None));
+        Ok(())
+    }
+
+    /// Packets by what became of them; empty if none are cleared here.
+    #[must_use]
+    pub fn packet_counts(&self) -> Vec<(&'static str, u64)> {
+        self.maybe_trace.as_ref().map_or_else(Vec::new, |trace| trace.counts().0)
+    }
+
+    /// Where noise for aggregates comes from: a whole number of the discrete Laplace distribution of this scale.
+    pub fn set_noise(&mut self, noise: Noise) {
+        self.tally.set_noise(noise);
     }
 
     /// The columns that leave of a record; empty if it does not leave.
     #[must_use]
     pub fn outputs(&self, record: &str) -> Vec<Output> {
-        self.records.get(record).map_or_else(Vec::new, |record| {
-            record
-                .out
-                .fields()
-                .iter()
-                .map(|field| Output { name: field.name().clone(), data_type: field.data_type().clone() })
-                .collect()
-        })
+        let fields = match self.by_name.get(record).and_then(|number| self.records.get(*number)) {
+            Some(record) => record.out.fields().clone(),
+            None => match self.tally.schema(record) {
+                Some(schema) => schema.fields().clone(),
+                None => return Vec::new(),
+            },
+        };
+        fields.iter().map(|field| Output { name: field.name().clone(), data_type: field.data_type().clone() }).collect()
     }
 
-    /// Check and clear a worker's batch. None: the policy lets nothing of this record out.
+    /// Bytes of records that wait for their window.
+    #[must_use]
+    pub const fn waiting_bytes(&self) -> usize {
+        self.waiting.bytes()
+    }
+
+    /// Check and clear a worker's batch. What comes back may be more (a window has closed) or less (it waits, or the policy lets nothing
+    /// of this record out) than what went in.
     ///
     /// # Errors
-    /// [`Refusal`]: nothing of the batch leaves.
-    pub fn clear(&mut self, record: &str, ipc: &[u8]) -> Result<Option<ClearedBatch>, Refusal> {
-        if self.keys.is_none() {
+    /// [`Refusal`]: nothing of the batch leaves, now or later.
+    pub fn clear(&mut self, record: &str, ipc: &[u8]) -> Result<Vec<ClearedBatch>, Refusal> {
+        if self.maybe_keys.is_none() {
             return Err(Refusal::Forgotten);
         }
         if ipc.len() > self.limits.frame_bytes {
             return Err(Refusal::TooLarge);
         }
         let limits = self.limits;
-        let record = self.records.get_mut(record).ok_or(Refusal::UnknownRecord)?;
+        let number = *self.by_name.get(record).ok_or(Refusal::UnknownRecord)?;
+        let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
         let arrow = &record.arrow;
         let batch = catch_unwind(AssertUnwindSafe(|| decode(ipc, arrow))).map_err(|_| Refusal::Malformed)??;
         check(&batch, &record.schema, limits)?;
-        if record.workers.is_empty() || batch.num_rows() == 0 {
-            return Ok(None);
+        if batch.num_rows() == 0 {
+            return Ok(Vec::new());
         }
-        let mut columns = Vec::with_capacity(record.workers.len());
-        for (place, worker) in &mut record.workers {
-            let column = batch.columns().get(*place).ok_or(Refusal::Schema)?;
-            columns.push(worker.apply(column).ok_or(Refusal::Schema)?);
+        if let Some(trace) = self.maybe_trace.as_mut().filter(|_| record.schema.name == columns::RECORD) {
+            let rows = columns::clear(trace, &batch, &record.out).ok_or(Refusal::BadValue)?;
+            return Ok(cleared(columns::RECORD, &rows)?.into_iter().collect());
         }
-        let columns = in_canonical_order(columns).ok_or(Refusal::Malformed)?;
-        let cleared = RecordBatch::try_new(Arc::clone(&record.out), columns).map_err(|_| Refusal::Malformed)?;
-        let ipc = encode(&cleared).ok_or(Refusal::Malformed)?;
-        Ok(Some(ClearedBatch { record: record.schema.name.clone(), ipc, rows: cleared.num_rows() }))
+        let mut out = Vec::new();
+        // Rows count for the window they arrive in: a flow is reported when it ends, and what has been shown cannot be taken back.
+        let latest = record.maybe_time.and_then(|place| latest_of(&batch, place));
+        if latest.is_some_and(|latest| self.window.moves_on(latest)) || self.waiting.is_full(ipc.len()) {
+            out = self.close()?;
+        }
+        if let Some(latest) = latest {
+            self.window.reach(latest);
+        }
+        let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
+        self.tally.observe(&record.schema.name, &batch, self.clock);
+        self.window.observe_scans(&record.schema, &batch);
+        if record.rules.is_empty() {
+            return Ok(out);
+        }
+        if record.waits {
+            self.window.observe(number, &record.rules, &record.places, record.maybe_unit, &batch);
+            self.waiting.put(number, ipc).ok_or(Refusal::Malformed)?;
+            return Ok(out);
+        }
+        out.extend(self.release(number, &batch, None)?);
+        Ok(out)
+    }
+
+    /// The run ends in order: what waits is decided now.
+    ///
+    /// # Errors
+    /// [`Refusal::Forgotten`]; others would be a fault of ours.
+    pub fn finish(&mut self) -> Result<Vec<ClearedBatch>, Refusal> {
+        if self.maybe_keys.is_none() {
+            return Err(Refusal::Forgotten);
+        }
+        self.close()
     }
 
     /// The run is over: keys and everything derived from them are overwritten; nothing is cleared after this.
     pub fn forget(&mut self) {
-        if let Some(mut keys) = self.keys.take() {
+        if let Some(mut keys) = self.maybe_keys.take() {
             keys.forget();
         }
-        for record in self.records.values_mut() {
-            record.workers.clear();
+        for record in &mut self.records {
+            record.forget();
         }
+        if let Some(trace) = &mut self.maybe_trace {
+            trace.forget();
+        }
+        self.waiting.forget();
+        self.window.forget();
     }
-}
 
-fn decode(ipc: &[u8], expected: &Schema) -> Result<RecordBatch, Refusal> {
-    let mut cursor = Cursor::new(ipc);
-    let mut reader = StreamReader::try_new(&mut cursor, None).map_err(|_| Refusal::Malformed)?;
-    if reader.schema().as_ref() != expected {
-        return Err(Refusal::Schema);
-    }
-    let batch = reader.next().ok_or(Refusal::Malformed)?.map_err(|_| Refusal::Malformed)?;
-    if reader.next().is_some() {
-        return Err(Refusal::TrailingBytes);
-    }
-    drop(reader);
-    if cursor.position() != ipc.len() as u64 {
-        return Err(Refusal::TrailingBytes);
-    }
-    Ok(batch)
-}
-
-fn check(batch: &RecordBatch, schema: &RecordSchema, limits: Limits) -> Result<(), Refusal> {
-    if batch.num_rows() > limits.rows {
-        return Err(Refusal::TooManyRows);
-    }
-    for (column, field) in batch.columns().iter().zip(&schema.fields) {
-        if !field.nullable && column.null_count() > 0 {
-            return Err(Refusal::BadValue);
+    /// Close the window: decide thresholds, clear what waited, draw the aggregates.
+    fn close(&mut self) -> Result<Vec<ClearedBatch>, Refusal> {
+        let decision = self.window.decide(&self.lists);
+        for record in &mut self.records {
+            record.show(&decision.shown);
         }
-        check_column(column, field.kind, limits)?;
-    }
-    Ok(())
-}
-
-fn check_column(column: &ArrayRef, kind: FieldType, limits: Limits) -> Result<(), Refusal> {
-    const LATEST_NS: i64 = 7_258_118_400_000_000_000; // the year 2200
-    match kind {
-        FieldType::Score => {
-            let column = column.as_primitive_opt::<Float64Type>().ok_or(Refusal::Schema)?;
-            if column.iter().flatten().any(|value| !value.is_finite()) {
-                return Err(Refusal::BadValue);
-            }
-        }
-        FieldType::Time => {
-            let column = column.as_primitive_opt::<TimestampNanosecondType>().ok_or(Refusal::Schema)?;
-            if column.iter().flatten().any(|value| !(0..=LATEST_NS).contains(&value)) {
-                return Err(Refusal::BadValue);
-            }
-        }
-        FieldType::AddressList | FieldType::TextList => {
-            let column = column.as_list_opt::<i32>().ok_or(Refusal::Schema)?;
-            for items in column.iter().flatten() {
-                if items.null_count() > 0 {
-                    return Err(Refusal::BadValue);
+        let frames = self.waiting.take().ok_or(Refusal::Malformed)?;
+        // Groups first, over the whole window; then the rows.
+        let mut groups: HashMap<(usize, u64), HashSet<u64>> = HashMap::new();
+        for pass in 0..2 {
+            let mut out = Vec::new();
+            for (number, ipc) in &frames {
+                let Some(record) = self.records.get(*number) else { continue };
+                if pass == 0 && record.maybe_min_k.is_none() {
+                    continue;
                 }
-                if items.len() > limits.list_items {
-                    return Err(Refusal::CellTooLong);
+                let batch = decode(ipc, &record.arrow)?;
+                let company = Company { groups: &mut groups, count: pass == 0 };
+                out.extend(self.release_with(*number, &batch, Some(&decision.scanners), company)?);
+            }
+            if pass == 1 {
+                let start = self.window.start_shifted_ns();
+                for (record, batch) in self.tally.close(start) {
+                    out.extend(cleared(&record, &batch)?);
                 }
-                if let Some(texts) = items.as_string_opt::<i32>()
-                    && texts.iter().flatten().any(|text| text.len() > limits.text_bytes)
-                {
-                    return Err(Refusal::CellTooLong);
-                }
+                return Ok(out);
             }
         }
-        _ => {
-            if let Some(column) = column.as_string_opt::<i32>()
-                && column.iter().flatten().any(|text| text.len() > limits.text_bytes)
-            {
-                return Err(Refusal::CellTooLong);
-            }
-        }
+        Ok(Vec::new())
     }
-    Ok(())
+
+    fn release(
+        &mut self,
+        number: usize,
+        batch: &RecordBatch,
+        scanners: Option<&HashSet<[u8; 16]>>,
+    ) -> Result<Vec<ClearedBatch>, Refusal> {
+        self.release_with(number, batch, scanners, Company { groups: &mut HashMap::new(), count: false })
+    }
+
+    fn release_with(
+        &mut self,
+        number: usize,
+        batch: &RecordBatch,
+        scanners: Option<&HashSet<[u8; 16]>>,
+        mut company: Company<'_>,
+    ) -> Result<Vec<ClearedBatch>, Refusal> {
+        let record = self.records.get_mut(number).ok_or(Refusal::UnknownRecord)?;
+        let split = self.window.scanners();
+        let mut out = Vec::new();
+        for ((epoch, is_split), part) in record.parts(batch, self.clock, scanners).ok_or(Refusal::Schema)? {
+            if is_split && split.is_some_and(|split| split.drop) {
+                continue;
+            }
+            let Some(keys) = &self.maybe_keys else { return Err(Refusal::Forgotten) };
+            let name = self.clock.name(epoch);
+            let around = Surroundings {
+                keys,
+                clock: self.clock,
+                sites: &self.sites,
+                lists: &self.lists,
+                literals: self.literals,
+                domain: if is_split { SPLIT_DOMAIN } else { "address" },
+                epoch: &name,
+            };
+            let rows = record.clear(&part, (epoch, is_split), &around, self.order_key, &mut company)?;
+            if let Some(rows) = rows {
+                out.extend(cleared(&record.schema.name, &rows)?);
+            }
+        }
+        Ok(out)
+    }
 }
 
-/// Rows sorted by all columns.
-fn in_canonical_order(columns: Vec<ArrayRef>) -> Option<Vec<ArrayRef>> {
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let rows = RowConverter::new(fields).ok()?.convert_columns(&columns).ok()?;
-    let mut order: Vec<u32> = (0..u32::try_from(rows.num_rows()).ok()?).collect();
-    order.sort_unstable_by(|one, other| rows.row(*one as usize).cmp(&rows.row(*other as usize)));
-    let order = PrimitiveArray::<UInt32Type>::from(order);
-    columns.iter().map(|column| take(column, &order, None).ok()).collect()
+fn cleared(record: &str, rows: &RecordBatch) -> Result<Option<ClearedBatch>, Refusal> {
+    if rows.num_rows() == 0 {
+        return Ok(None);
+    }
+    let ipc = encode(rows).ok_or(Refusal::Malformed)?;
+    Ok(Some(ClearedBatch { record: record.to_owned(), ipc, rows: rows.num_rows() }))
 }
 
 fn encode(batch: &RecordBatch) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(batch.get_array_memory_size());
     let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).ok()?;
     writer.write(batch).ok()?;
     writer.finish().ok()?;
     drop(writer);
     Some(bytes)
+}
+
+/// The latest time in a column, true clock.
+fn latest_of(batch: &RecordBatch, place: usize) -> Option<i64> {
+    let times = batch.columns().get(place)?.as_primitive_opt::<TimestampNanosecondType>()?;
+    times.values().iter().copied().max()
 }
 
 /// The name of an output type, for statements and tables.
@@ -318,6 +396,7 @@ pub fn type_name(data_type: &DataType) -> &'static str {
         DataType::UInt64 => "u64",
         DataType::Float64 => "f64",
         DataType::Boolean => "bool",
+        DataType::Binary => "binary",
         DataType::Timestamp(_, _) => "timestamp_ns",
         DataType::Duration(_) => "duration_ns",
         DataType::List(_) => "list<text>",

@@ -15,13 +15,27 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod address_map;
+pub mod address_special;
+pub mod aggregate;
+pub mod cells;
+pub mod check;
+pub mod cryptopan;
 pub mod gate;
 pub mod keys;
+pub mod names;
+pub mod number;
+pub mod permute;
 pub mod pfx;
+mod record;
 pub mod schema;
+pub mod trace;
 pub mod transform;
+pub mod window;
+pub mod work;
 
-pub use gate::{ClearedBatch, Gate, Limits, Refusal};
-pub use keys::Keys;
+pub use address_map::{AddressMap, Method, Role, Sites};
+pub use gate::{ClearedBatch, Gate, Limits, Policy, Refusal};
+pub use keys::{Clock, Keys, Rotation};
 pub use schema::{Field, FieldType, RecordSchema};
 pub use transform::{Output, Rule, Transform};

@@ -107,6 +107,8 @@ pub struct Field {
     pub kind: FieldType,
     /// Whether a cell may be empty.
     pub nullable: bool,
+    /// The words that an Enum may have; empty: not declared, then no cell can be kept.
+    pub words: Vec<String>,
 }
 
 /// A record's columns, in order.

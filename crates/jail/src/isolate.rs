@@ -141,6 +141,10 @@ fn swap(record: &mut Record) {
         Ok(_) => {
             record.missing("swap", "this machine swaps: switch it off (swapoff -a) or encrypt it with a random key")
         }
+        // A kernel without swap has no such file; a /proc that shows nothing is another matter.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::path::Path::new("/proc/self").exists() => {
+            record.enforced("swap", "this kernel cannot swap")
+        }
         Err(_) => record.missing("swap", "cannot be seen"),
     }
 }

@@ -12,6 +12,7 @@ pub mod dns;
 pub mod dtls;
 pub mod engine;
 pub mod http;
+pub mod http2;
 pub mod mail;
 pub mod ntp;
 pub mod parser;

@@ -20,6 +20,7 @@ use bunker_proto::http::Config;
 use bunker_proto::parser::Wanted;
 use bunker_wire::Direction::{Orig, Resp};
 use bunker_wire::{Address, Direction, Endpoint, Flow, FlowSummary, Outcome, Sink as _};
+use proptest::prelude::*;
 
 /// One turn: who, and what; `Gap`: so many bytes are missing.
 enum Turn {
@@ -542,6 +543,64 @@ fn gaps_cuts_and_bent_bits_anywhere_do_not_panic() {
     }
 }
 
+/// What is done to one turn: bytes changed, removed, doubled, put in.
+fn mutated(turns: &[Turn], changes: &[(usize, usize, u8, u8)]) -> Vec<Turn> {
+    let mut out: Vec<Turn> = turns
+        .iter()
+        .map(|turn| match turn {
+            Turn::Says(direction, bytes) => Turn::Says(*direction, bytes.clone()),
+            Turn::Gap(direction, length) => Turn::Gap(*direction, *length),
+        })
+        .collect();
+    for (turn, at, act, byte) in changes {
+        let index = turn % out.len();
+        match &mut out[index] {
+            Turn::Says(direction, bytes) if !bytes.is_empty() => {
+                let at = at % bytes.len();
+                match act % 8 {
+                    0 | 1 => bytes[at] = *byte,
+                    2 => bytes[at] ^= 1 << (byte % 8),
+                    3 => drop(bytes.drain(at..(at + usize::from(*byte)).min(bytes.len()))),
+                    4 => {
+                        let copy = bytes[at..(at + usize::from(*byte)).min(bytes.len())].to_vec();
+                        bytes.splice(at..at, copy);
+                    }
+                    5 => drop(bytes.splice(at..at, b"\r\n".iter().copied())),
+                    6 => *direction = direction.other(),
+                    _ => {
+                        let rest = bytes.split_off(at);
+                        let (side, length) = (*direction, u64::from(*byte) + 1);
+                        out.insert(index + 1, Turn::Gap(side, length));
+                        out.insert(index + 2, Turn::Says(side, rest));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn mutated_dialogues_give_the_same_rows_however_they_are_cut(
+        number in any::<usize>(),
+        changes in proptest::collection::vec((any::<usize>(), any::<usize>(), any::<u8>(), any::<u8>()), 1..6),
+        piece in 1usize..50,
+    ) {
+        let all = all();
+        let (_, turns) = &all[number % all.len()];
+        let turns = mutated(turns, &changes);
+        let (whole, cut) = (tcp(&turns), played(&turns, piece, 6, ODD_PORTS));
+        prop_assert_eq!(whole.panics + cut.panics, 0);
+        prop_assert_eq!(&whole.service, &cut.service);
+        let kinds = |seen: &Seen| seen.batches.iter().map(|(kind, batch)| (*kind, batch.num_rows())).collect::<Vec<_>>();
+        prop_assert_eq!(kinds(&whole), kinds(&cut));
+        prop_assert!(whole.batches == cut.batches);
+        prop_assert!(whole.held < 1 << 20 && cut.held < 1 << 20);
+    }
+}
+
 #[test]
 fn what_authenticates_is_in_no_column() {
     for (service, turns) in all() {
@@ -601,6 +660,104 @@ fn ntp_and_dhcp_are_found_off_their_ports() {
     let seen = played(&[Turn::Says(Orig, dhcp)], usize::MAX, 17, ODD_PORTS);
     assert_eq!(seen.service, "dhcp");
     assert_eq!(seen.rows(MessageKind::Dhcp, &["msg_type", "host_name", "params"]), ["DISCOVER host 1,3,6"]);
+}
+
+/// A DNS message: identifier, flag bits, sections as numbers of records, the bytes behind the header.
+fn dns(id: u16, bits: u16, counts: [u16; 4], rest: &[u8]) -> Vec<u8> {
+    let mut bytes = [id, bits, counts[0], counts[1], counts[2], counts[3]]
+        .iter()
+        .flat_map(|number| number.to_be_bytes())
+        .collect::<Vec<_>>();
+    bytes.extend_from_slice(rest);
+    bytes
+}
+
+const QUESTION: &[u8] = b"\x01a\x07example\x00\x00\x01\x00\x01";
+
+fn udp_dns(messages: Vec<(Direction, Vec<u8>)>, ports: (u16, u16)) -> Seen {
+    let turns: Vec<Turn> = messages.into_iter().map(|(direction, bytes)| Turn::Says(direction, bytes)).collect();
+    played(&turns, usize::MAX, 17, ports)
+}
+
+#[test]
+fn dns_is_found_off_its_port_and_its_kin_on_theirs() {
+    let edns = b"\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00";
+    let query = dns(9, 0x0100, [1, 0, 0, 1], &[QUESTION, edns].concat());
+    let reply =
+        dns(9, 0x8180, [1, 1, 0, 0], &[QUESTION, b"\xc0\x0c\x00\x01\x00\x01\0\0\0\x3c\x00\x04\xc0\0\x02\x09"].concat());
+    let columns = ["query", "qtype_name", "answers", "edns_size", "edns_do", "opcode_name", "flags"];
+    for ports in [ODD_PORTS, (40_000, 53), (40_000, 5355)] {
+        let seen = udp_dns(vec![(Orig, query.clone()), (Resp, reply.clone())], ports);
+        assert_eq!(seen.service, "dns");
+        assert_eq!(seen.rows(MessageKind::Dns, &columns), ["a.example A 192.0.2.9 1232 true query 0"]);
+    }
+    // mDNS: question and reply of identifier 0, both sent to the group; an update; a notify.
+    let ask = dns(0, 0, [1, 0, 0, 0], QUESTION);
+    let tell = dns(0, 0x8400, [0, 1, 0, 0], b"\x01a\x07example\x00\x00\x01\x80\x01\0\0\0\x3c\x00\x04\xc0\0\x02\x09");
+    let seen = udp_dns(vec![(Orig, ask), (Orig, tell)], (5353, 5353));
+    assert_eq!(seen.rows(MessageKind::Dns, &["query", "answers", "rcode_name"]), ["a.example 192.0.2.9 NOERROR"]);
+    for (opcode, word) in [(4u16, "notify"), (5, "dynamic-update")] {
+        let seen = udp_dns(vec![(Orig, dns(3, opcode << 11, [1, 0, 0, 0], QUESTION))], (40_000, 53));
+        assert_eq!(seen.rows(MessageKind::Dns, &["query", "opcode_name"]), [format!("a.example {word}")]);
+    }
+}
+
+#[test]
+fn dns_that_unfolds_loops_or_never_ends_stays_within_its_limits() {
+    use bunker_proto::dns::message::{QUESTIONS, RECORDS, TEXT_BYTES};
+    use bunker_proto::dns::{Anomaly, PENDING};
+    let flags = |seen: &Seen| text(seen.batch(MessageKind::Dns), "flags", 0).parse::<u64>().unwrap();
+    // A name of 250 bytes behind every record's pointer: 16 KB on the wire would be 250 KB of text.
+    let long: Vec<u8> = [vec![[vec![49u8], vec![b'x'; 49]].concat(); 5].concat(), vec![0]].concat();
+    let question = [long.as_slice(), &[0, 1, 0, 1]].concat();
+    let record = b"\xc0\x0c\x00\x05\x00\x01\0\0\0\x01\x00\x02\xc0\x0c";
+    for (count, many) in [
+        (TEXT_BYTES / 249, false),
+        (TEXT_BYTES / 249 + 1, true),
+        (RECORDS as usize, true),
+        (RECORDS as usize + 1, true),
+    ] {
+        let message = dns(1, 0x8180, [1, count as u16, 0, 0], &[question.clone(), record.repeat(count)].concat());
+        let seen = udp_dns(vec![(Resp, message)], (40_000, 53));
+        assert_eq!(flags(&seen) & Anomaly::MANY != 0, many, "{count}");
+        assert!(text(seen.batch(MessageKind::Dns), "answers", 0).len() <= TEXT_BYTES + count);
+        assert!(seen.held < 1 << 20);
+    }
+    let looped = dns(1, 0x0100, [1, 0, 0, 0], b"\x01a\xc0\x0c\x00\x01\x00\x01");
+    assert_ne!(flags(&udp_dns(vec![(Orig, looped)], (40_000, 53))) & Anomaly::LONG_NAME, 0);
+    for (count, many) in [(QUESTIONS, false), (QUESTIONS + 1, true)] {
+        let message = dns(1, 0x0100, [count, 0, 0, 0], &QUESTION.repeat(usize::from(count)));
+        assert_eq!(flags(&udp_dns(vec![(Orig, message)], (40_000, 53))) & Anomaly::MANY != 0, many);
+    }
+    // Queries that nobody answers: the oldest is written when one more than fits comes.
+    for (count, early) in [(PENDING, 0), (PENDING + 1, 1), (PENDING + 7, 7)] {
+        let flow = flow(17, (40_000, 53));
+        let mut messages = Messages::new(ByContent, Wanted::of(&[MessageKind::Dns]), Config::default());
+        messages.flow_opened(&flow);
+        for id in 0..count {
+            let bytes = dns(id as u16, 0x0100, [1, 0, 0, 0], QUESTION);
+            messages.datagram(&flow, Orig, &bytes, bytes.len(), 9);
+        }
+        assert_eq!(messages.tables.rows_of(MessageKind::Dns), early);
+    }
+}
+
+#[test]
+fn bent_and_cut_datagrams_do_not_panic() {
+    let whole = dns(
+        9,
+        0x8180,
+        [1, 1, 0, 1],
+        &[QUESTION, b"\xc0\x0c\x00\x10\x00\x01\0\0\0\x3c\x00\x04\x03abc", b"\0\0\x29\x04\xd0\0\0\x80\0\0\0"].concat(),
+    );
+    for end in 0..=whole.len() {
+        assert_eq!(udp_dns(vec![(Orig, whole[..end].to_vec())], (40_000, 53)).panics, 0);
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut bent = whole.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(udp_dns(vec![(Orig, bent)], (40_000, 53)).panics, 0);
+    }
 }
 
 #[test]

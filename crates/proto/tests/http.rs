@@ -97,7 +97,7 @@ fn chunked_with_extension_and_trailer() {
 #[test]
 fn chunk_size_of_two_to_the_64_does_not_wrap() {
     let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\nhello\r\n0\r\n\r\n";
-    check(&[Data(Orig, GET), Data(Resp, answer)], &["GET h.example /a 200 0/0 bad_chunk"]);
+    check(&[Data(Orig, GET), Data(Resp, answer)], &["GET h.example /a 200 0/31 bad_chunk"]);
 }
 
 #[test]
@@ -252,5 +252,131 @@ proptest! {
         asked[place] = byte;
         let events = [Data(Orig, &asked), Data(Resp, OK5), Data(Resp, OK5)];
         prop_assert_eq!(run(&events, usize::MAX), run(&events, piece));
+    }
+}
+
+#[test]
+fn a_response_that_was_never_chunked_is_read_as_it_is() {
+    let plain = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\nhello";
+    check(
+        &[Data(Orig, GET), Data(Resp, plain), Data(Orig, GET), Data(Resp, OK5)],
+        &["GET h.example /a 200 0/5 length_and_coding,bad_chunk,odd_transfer_coding", "GET h.example /a 200 0/5 "],
+    );
+}
+
+#[test]
+fn chunk_lines_are_read_as_lenient_clients_do() {
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 0005 junk\r\nhello\r\n00\r\n\r\n";
+    check(&[Data(Orig, GET), Data(Resp, answer)], &["GET h.example /a 200 0/5 odd_chunk"]);
+    let glued = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello1\r\n!\r\n0\r\n\r\n";
+    check(&[Data(Orig, GET), Data(Resp, glued)], &["GET h.example /a 200 0/6 bad_chunk"]);
+    let mut long = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;".to_vec();
+    long.extend(vec![b'x'; 10_000]);
+    long.extend_from_slice(b"\r\nhello\r\n0\r\n\r\n");
+    check(&[Data(Orig, GET), Data(Resp, &long)], &["GET h.example /a 200 0/5 "]);
+}
+
+#[test]
+fn trailers_that_frame_or_route_are_flagged() {
+    let start = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+    for (trailer, flag) in [("X: y", ""), ("Content-Length: 5", "bad_trailer"), ("no colon", "bad_trailer")] {
+        let answer = format!("{start}{trailer}\r\n\r\n");
+        let expected = format!("GET h.example /a 200 0/0 {flag}");
+        check(&[Data(Orig, GET), Data(Resp, answer.as_bytes())], &[&expected]);
+    }
+}
+
+#[test]
+fn a_smuggled_request_after_a_bad_chunk_is_seen() {
+    let asked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n";
+    check(&[Data(Orig, asked)], &["POST h / - 0/0 bad_chunk,no_response", "GET h /x - 0/0 no_response,pipelined"]);
+}
+
+#[test]
+fn a_body_that_is_not_coded_as_declared_is_read_as_it_is() {
+    for coding in ["gzip", "deflate", "br", "zstd"] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 26\r\n\r\n{{\"plain\": \"as it is, really\"}}"
+        );
+        let answer = &answer.as_bytes()[..answer.len() - 3];
+        check(&[Data(Orig, GET), Data(Resp, answer)], &["GET h.example /a 200 0/26 wrong_coding"]);
+    }
+}
+
+#[test]
+fn codings_are_told_apart_by_content_and_undone_in_order() {
+    let zlib = |bytes: &[u8]| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let raw = |bytes: &[u8]| {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let text = b"twelve bytes and some more of the same bytes";
+    for (header, body) in [
+        ("Content-Encoding: gzip", zlib(text)),
+        ("Content-Encoding: deflate", gzip(text)),
+        ("Content-Encoding: deflate", raw(text)),
+        ("Content-Encoding: gzip\r\nContent-Encoding: gzip", gzip(&gzip(text))),
+        ("Content-Encoding: deflate, gzip", gzip(&zlib(text))),
+    ] {
+        let mut answer = format!("HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        answer.extend(body);
+        check(&[Data(Orig, GET), Data(Resp, &answer)], &["GET h.example /a 200 0/44 "]);
+    }
+}
+
+#[test]
+fn a_reply_without_a_status_line_is_a_body() {
+    let asked = b"GET /old\r\n";
+    check(&[Data(Orig, asked), Data(Resp, b"<p>hello")], &["GET - /old - 0/8 version_09"]);
+}
+
+#[test]
+fn a_server_that_answers_early_ends_the_request_line() {
+    let answer = b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n";
+    check(&[Data(Orig, b"GET /slow"), Data(Resp, answer)], &["GET - /slow 408 0/0 version_09,truncated"]);
+}
+
+#[test]
+fn a_response_lost_in_a_hole_does_not_shift_the_others() {
+    check(
+        &[Data(Orig, GET), Gap(Resp, 500), Data(Orig, b"GET /b HTTP/1.1\r\nHost: h.example\r\n\r\n"), Data(Resp, OK5)],
+        &["GET h.example /a - 0/0 gap_in_head,no_response", "GET h.example /b 200 0/5 gap_in_head"],
+    );
+}
+
+#[test]
+fn an_interim_response_with_a_body_is_the_answer() {
+    let odd = b"HTTP/1.1 100 ok\r\nContent-Length: 4\r\n\r\nbody";
+    check(&[Data(Orig, GET), Data(Resp, odd)], &["GET h.example /a 100 0/4 "]);
+}
+
+#[test]
+fn what_only_lenient_servers_take_is_flagged() {
+    for (asked, flags) in [
+        ("GET /a HTTP/1.1\r\nHost: h\r\nX Y: z\r\n\r\n", "bad_header_name"),
+        ("GET /a HTTP/1.1\r\nHost : h\r\n\r\n", "stray_space"),
+        ("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", "repeated_length"),
+        ("GET /a HTTP/1.1\r\nHost: h\r\nX: a\x01b\r\n\r\n", "control"),
+        ("GET /a HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n", "bare_cr"),
+        ("GET /a HTTP/1.1\r\nHost: h..x\r\n\r\n", "bad_host"),
+        ("GET a HTTP/1.1\r\nHost: h\r\n\r\n", "bad_target"),
+        ("GET /%c0%af HTTP/1.1\r\nHost: h\r\n\r\n", "overlong_utf8"),
+        ("POST /a HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "coding_before_1_1"),
+        ("GET http://x/a HTTP/1.1\r\nHost: h\r\n\r\n", "ambiguous_host"),
+        ("GET /a HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", "ambiguous_host"),
+    ] {
+        let rows = run(&[Data(Orig, asked.as_bytes()), Data(Resp, OK5)], 1);
+        assert_eq!(rows.len(), 1, "{asked:?}");
+        assert!(rows[0].ends_with(&format!(" {flags}")), "{asked:?}: {}", rows[0]);
     }
 }

@@ -1,10 +1,10 @@
 //! `Batch`: rows of one schema in columns, shared with Arrow without a copy.
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchReader, StructArray, ffi};
+use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchReader, StringArray, StructArray, ffi};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_data::ffi::FFI_ArrowArray;
 use arrow_ipc::writer::StreamWriter;
@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule};
 
 use crate::errors::arrow_error;
+use crate::hand::Hand;
 use crate::row::Rows;
 
 /// Rows in columns. Immutable; its memory is shared by what is made of it.
@@ -32,11 +33,25 @@ fn without_metadata(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), batch.columns().to_vec())
 }
 
+impl Batch {
+    fn uids(&self) -> PyResult<&arrow_array::UInt64Array> {
+        let column = self.batch.column_by_name("uid").ok_or_else(|| PyKeyError::new_err("no column uid"))?;
+        column.as_primitive_opt::<UInt64Type>().ok_or_else(|| PyTypeError::new_err("column uid is not of type FlowId"))
+    }
+
+    fn keep(&self, py: Python<'_>, keep: &BooleanArray) -> PyResult<Self> {
+        arrow_select::filter::filter_record_batch(&self.batch, keep)
+            .map(|batch| Self { batch })
+            .map_err(|error| arrow_error(py, "filter", &error))
+    }
+}
+
 #[pymethods]
 impl Batch {
     /// Take an Arrow record batch, or anything that hands one over (`__arrow_c_array__`, `__arrow_c_stream__`).
     #[staticmethod]
-    fn from_arrow(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(name = "from_arrow")]
+    pub fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = object.py();
         if let Ok(batch) = object.cast::<Self>() {
             return Ok(Self { batch: batch.get().batch.clone() });
@@ -89,15 +104,52 @@ impl Batch {
     /// Without the rows of these flows.
     #[allow(clippy::needless_pass_by_value)]
     fn filter_out(&self, py: Python<'_>, uids: HashSet<u64>) -> PyResult<Self> {
-        let column = self.batch.column_by_name("uid").ok_or_else(|| PyKeyError::new_err("no column uid"))?;
-        let flows = column
-            .as_primitive_opt::<UInt64Type>()
-            .ok_or_else(|| PyTypeError::new_err("column uid is not of type FlowId"))?;
+        let flows = self.uids()?;
         let keep: BooleanArray =
             (0..flows.len()).map(|row| Some(flows.is_null(row) || !uids.contains(&flows.value(row)))).collect();
-        arrow_select::filter::filter_record_batch(&self.batch, &keep)
+        self.keep(py, &keep)
+    }
+
+    /// The rows of these flows alone.
+    #[allow(clippy::needless_pass_by_value)]
+    fn of_flows(&self, py: Python<'_>, uids: HashSet<u64>) -> PyResult<Self> {
+        let flows = self.uids()?;
+        let keep: BooleanArray =
+            (0..flows.len()).map(|row| Some(flows.is_valid(row) && uids.contains(&flows.value(row)))).collect();
+        self.keep(py, &keep)
+    }
+
+    /// Flow records in which these flows (by number) ended erroneous, each for the reason that stands there.
+    #[allow(clippy::needless_pass_by_value)]
+    fn condemned(&self, py: Python<'_>, faults: HashMap<u64, String>) -> PyResult<Self> {
+        let uids = self.uids()?;
+        let schema = self.batch.schema();
+        let mut columns = self.batch.columns().to_vec();
+        for (name, word) in [("outcome", Some("erroneous")), ("fault", None)] {
+            let index = schema.index_of(name).map_err(|_| PyKeyError::new_err("not a flow table"))?;
+            let place = columns.get_mut(index).ok_or_else(|| PyKeyError::new_err("not a flow table"))?;
+            let old =
+                place.as_string_opt::<i32>().ok_or_else(|| PyTypeError::new_err("outcome and fault are words"))?;
+            let words: StringArray = (0..uids.len())
+                .map(|row| match faults.get(&uids.value(row)) {
+                    Some(fault) => word.or(Some(fault.as_str())),
+                    None => old.is_valid(row).then(|| old.value(row)),
+                })
+                .collect();
+            *place = Arc::new(words);
+        }
+        RecordBatch::try_new(schema, columns)
             .map(|batch| Self { batch })
-            .map_err(|error| arrow_error(py, "filter", &error))
+            .map_err(|error| arrow_error(py, "flow table", &error))
+    }
+
+    /// Rows at which `kept` is true; as long as the batch.
+    #[allow(clippy::needless_pass_by_value)]
+    fn mask(&self, py: Python<'_>, kept: Vec<bool>) -> PyResult<Self> {
+        if kept.len() != self.batch.num_rows() {
+            return Err(PyTypeError::new_err("a mask is as long as its batch"));
+        }
+        self.keep(py, &BooleanArray::from(kept))
     }
 
     /// As a record of these fields (name, type, may be empty): its columns in this order, other Arrow spellings of the same values (large
@@ -149,8 +201,18 @@ impl Batch {
     }
 
     /// The rows as views, in order.
-    fn rows(&self, py: Python<'_>) -> PyResult<Rows> {
-        Rows::of(py, &self.batch)
+    /// With `hand`: each is shown there as it is handed out.
+    #[pyo3(signature = (hand = None))]
+    fn rows(&self, py: Python<'_>, hand: Option<PyRef<'_, Hand>>) -> PyResult<Rows> {
+        Rows::of(py, &self.batch, hand.map(|hand| hand.share()))
+    }
+
+    /// The flows that rows belong to, each once, in ascending order.
+    fn flows(&self) -> PyResult<Vec<u64>> {
+        let mut flows: Vec<u64> = self.uids()?.iter().flatten().collect();
+        flows.sort_unstable();
+        flows.dedup();
+        Ok(flows)
     }
 
     fn __len__(&self) -> usize {

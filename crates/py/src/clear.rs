@@ -3,9 +3,12 @@
 //! `ClearedBatch` has no constructor in Python: it comes from `Gate.clear` alone. It cannot be subclassed, copied or pickled.
 use std::collections::HashMap;
 
+use bunker_clear::aggregate::{Aggregate, Measure};
+use bunker_clear::gate::Policy;
 use bunker_clear::gate::{Limits, type_name};
-use bunker_clear::transform::Edges;
-use bunker_clear::{Field, FieldType, Keys, RecordSchema, Refusal, Rule, Transform};
+use bunker_clear::transform::{Edges, Other, Shown};
+use bunker_clear::window::{MinK, Scanners};
+use bunker_clear::{Field, FieldType, Keys, Method, RecordSchema, Refusal, Rotation, Rule, Sites, Transform};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -45,7 +48,7 @@ impl ClearedBatch {
     }
 }
 
-/// A rule as `bunker.policy` compiles it.
+/// A rule as `bunker.policy` compiles it; the settings that a transform has no use for hold anything.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct RuleSpec {
@@ -57,37 +60,196 @@ struct RuleSpec {
     v6: u8,
     edges: Option<Vec<f64>>,
     values: Vec<String>,
+    range: Option<(u16, u16)>,
     other: Option<String>,
+    other_tag: bool,
     grain_ns: u64,
     domain: String,
     ports: Vec<u16>,
+    #[pyo3(item("with"))]
+    joined: Option<String>,
+    list: Option<usize>,
+    k: Option<usize>,
+    n: Option<usize>,
+    shown: String,
 }
 
 fn rule_of(spec: RuleSpec) -> PyResult<Rule> {
-    let transform = match spec.transform.as_str() {
-        "keep" => Transform::Keep,
-        "tag" => Transform::Tag { domain: spec.domain },
-        "pfx" => Transform::Pfx,
-        "truncate" => Transform::Truncate { v4: spec.v4, v6: spec.v6 },
-        "bucket" => Transform::Bucket(spec.edges.map_or(Edges::Log2, Edges::Declared)),
-        "allow" => Transform::Allow { values: spec.values, other: spec.other },
-        "shift+grain" => Transform::ShiftGrain { grain_ns: spec.grain_ns },
-        "present" => Transform::Present,
-        "len" => Transform::Len,
-        "etld1_tag" => Transform::Etld1Tag { domain: spec.domain },
-        "depth" => Transform::Depth,
-        "service" => Transform::Service { ports: spec.ports },
-        other => return Err(PyValueError::new_err(format!("no transform {other}"))),
+    let RuleSpec { values, other, domain, .. } = spec;
+    let missing = |what: &str| PyValueError::new_err(format!("{} without {what}", spec.transform));
+    let transform = match (spec.transform.as_str(), spec.k) {
+        ("topk" | "family_major", Some(k)) => Transform::TopK {
+            shown: match spec.shown.as_str() {
+                "domain" => Shown::Domain,
+                "family" => Shown::Family,
+                _ => Shown::Value,
+            },
+            k,
+            n: spec.n,
+            list: spec.list,
+            other: match (spec.other_tag, other) {
+                (true, _) => Other::Etld1Tag,
+                (false, Some(word)) => Other::Word(word),
+                (false, None) => Other::Null,
+            },
+        },
+        ("topk", None) => return Err(missing("k")),
+        ("family_major", None) => Transform::FamilyMajor,
+        ("keep", _) => Transform::Keep,
+        ("tag", _) => Transform::Tag { domain },
+        ("tag48", _) => Transform::Tag48,
+        ("pfx", _) => Transform::Pfx,
+        ("cryptopan", _) => Transform::CryptoPan,
+        ("truncate", _) => Transform::Truncate { v4: spec.v4, v6: spec.v6 },
+        ("role", _) => Transform::Role,
+        ("bucket", _) => Transform::Bucket(spec.edges.map_or(Edges::Log2, Edges::Declared)),
+        ("allow", _) => match spec.range {
+            Some((from, to)) => Transform::Range { from, to, other: other.and_then(|other| other.parse().ok()) },
+            None => Transform::Allow { values, other },
+        },
+        ("shift+grain", _) => Transform::ShiftGrain { grain_ns: spec.grain_ns },
+        ("present", _) => Transform::Present,
+        ("len", _) => Transform::Len,
+        ("count", _) => Transform::Count,
+        ("etld1_tag", _) => Transform::Etld1Tag { domain },
+        ("labels", _) => Transform::Labels { domain },
+        ("chain", _) => Transform::Chain { domain, with: spec.joined },
+        ("mail_tag", _) => Transform::MailTag { domain },
+        ("depth", _) => Transform::Depth,
+        ("ext", _) => Transform::Ext { values, other },
+        ("param_names", _) => Transform::ParamNames { values },
+        ("class", _) => Transform::Class { list: spec.list.ok_or_else(|| missing("list"))?, other },
+        ("service", _) => Transform::Service { ports: spec.ports },
+        ("shuffle", _) => Transform::Shuffle,
+        (unknown, _) => return Err(PyValueError::new_err(format!("no transform {unknown}"))),
     };
     Ok(Rule { name: spec.name, from: spec.from, transform })
 }
 
-fn schema_of(name: String, fields: Vec<(String, String, bool)>) -> PyResult<RecordSchema> {
+/// An aggregate as `bunker.policy` compiles it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct AggregateSpec {
+    name: String,
+    of: String,
+    sum: Option<(String, u64, u64)>,
+    by: Option<(String, Vec<String>)>,
+    filter: Vec<(String, Vec<String>)>,
+    unit: String,
+    rows_per_unit: u32,
+    epsilon: f64,
+    min_size: u64,
+}
+
+impl From<AggregateSpec> for Aggregate {
+    fn from(spec: AggregateSpec) -> Self {
+        Self {
+            name: spec.name,
+            of: spec.of,
+            measure: spec.sum.map_or(Measure::Count, |(field, low, high)| Measure::Sum { field, low, high }),
+            by: spec.by,
+            filter: spec.filter,
+            unit: spec.unit,
+            rows_per_unit: spec.rows_per_unit,
+            epsilon: spec.epsilon,
+            min_size: spec.min_size,
+        }
+    }
+}
+
+/// What becomes of scanners, as `bunker.policy` compiles it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct ScannersSpec {
+    drop: bool,
+    fanout: usize,
+    failed: f64,
+    window: usize,
+    monotone: usize,
+}
+
+/// A policy as `bunker.policy` compiles it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct PolicySpec {
+    rules: HashMap<String, Vec<RuleSpec>>,
+    words: HashMap<String, HashMap<String, Vec<String>>>,
+    rotation: String,
+    window: String,
+    internal: Vec<(Vec<u8>, u8)>,
+    lists: Vec<HashMap<String, String>>,
+    literals: Option<(String, u8, u8)>,
+    units: HashMap<String, String>,
+    min_k: HashMap<String, (usize, Vec<String>)>,
+    scanners: Option<ScannersSpec>,
+    aggregates: Vec<AggregateSpec>,
+    epsilon: f64,
+}
+
+fn rotation_of(word: &str) -> PyResult<Rotation> {
+    match word {
+        "run" => Ok(Rotation::Run),
+        "day" => Ok(Rotation::Day),
+        "hour" => Ok(Rotation::Hour),
+        _ => Err(PyValueError::new_err("no such epoch")),
+    }
+}
+
+fn policy_of(spec: PolicySpec) -> PyResult<Policy> {
+    let mut rules = HashMap::new();
+    for (record, specs) in spec.rules {
+        rules.insert(record, specs.into_iter().map(rule_of).collect::<PyResult<Vec<_>>>()?);
+    }
+    let internal = spec
+        .internal
+        .into_iter()
+        .map(|(network, length)| {
+            let network = network.try_into().map_err(|_| PyValueError::new_err("a network is sixteen bytes"))?;
+            Ok((network, length))
+        })
+        .collect::<PyResult<Vec<([u8; 16], u8)>>>()?;
+    let literals = match spec.literals {
+        None => None,
+        Some((word, v4, v6)) => Some(match word.as_str() {
+            "pfx" => Method::Pfx,
+            "cryptopan" => Method::CryptoPan,
+            "truncate" => Method::Truncate { v4, v6 },
+            _ => return Err(PyValueError::new_err("no such map of addresses")),
+        }),
+    };
+    Ok(Policy {
+        rules,
+        rotation: rotation_of(&spec.rotation)?,
+        window: rotation_of(&spec.window)?,
+        sites: Sites { internal },
+        lists: spec.lists,
+        literals,
+        units: spec.units,
+        min_k: spec.min_k.into_iter().map(|(record, (k, by))| (record, MinK { k, by })).collect(),
+        scanners: spec.scanners.map(|spec| Scanners {
+            drop: spec.drop,
+            fanout: spec.fanout,
+            failed: spec.failed,
+            window: spec.window,
+            monotone: spec.monotone,
+        }),
+        aggregates: spec.aggregates.into_iter().map(Aggregate::from).collect(),
+        epsilon: spec.epsilon,
+    })
+}
+
+fn schema_of(
+    name: String,
+    fields: Vec<(String, String, bool)>,
+    words: &HashMap<String, HashMap<String, Vec<String>>>,
+) -> PyResult<RecordSchema> {
+    let words = words.get(&name);
     let fields = fields
         .into_iter()
         .map(|(name, kind, nullable)| {
             let kind = FieldType::named(&kind).ok_or_else(|| PyValueError::new_err(format!("no field type {kind}")))?;
-            Ok(Field { name, kind, nullable })
+            let words = words.and_then(|words| words.get(&name)).cloned().unwrap_or_default();
+            Ok(Field { name, kind, nullable, words })
         })
         .collect::<PyResult<Vec<_>>>()?;
     Ok(RecordSchema { name, fields })
@@ -100,29 +262,56 @@ pub struct Gate(bunker_clear::Gate);
 #[pymethods]
 impl Gate {
     #[new]
+    #[pyo3(signature = (policy, schemas, packets = None))]
     fn new(
-        rules: HashMap<String, Vec<RuleSpec>>,
+        policy: PolicySpec,
         schemas: HashMap<String, Vec<(String, String, bool)>>,
+        packets: Option<Vec<crate::trace::Word>>,
     ) -> PyResult<Self> {
         let mut root = Zeroizing::new([0_u8; 32]);
         getrandom::fill(root.as_mut_slice()).map_err(|_| PyValueError::new_err("the kernel gave no randomness"))?;
-        let rules = rules
+        let schemas = schemas
             .into_iter()
-            .map(|(record, rules)| Ok((record, rules.into_iter().map(rule_of).collect::<PyResult<Vec<_>>>()?)))
-            .collect::<PyResult<HashMap<_, _>>>()?;
-        let schemas =
-            schemas.into_iter().map(|(name, fields)| schema_of(name, fields)).collect::<PyResult<Vec<_>>>()?;
-        let gate = bunker_clear::Gate::new(schemas, &rules, Keys::new(&mut root), Limits::default())
-            .map_err(|fault| PyValueError::new_err(format!("rule {}.{} does not fit", fault.record, fault.rule)))?;
+            .map(|(name, fields)| schema_of(name, fields, &policy.words))
+            .collect::<PyResult<Vec<_>>>()?;
+        let misfit = |fault: bunker_clear::gate::RuleFault| {
+            PyValueError::new_err(format!("rule {}.{} does not fit", fault.record, fault.rule))
+        };
+        let mut gate = bunker_clear::Gate::new(schemas, policy_of(policy)?, Keys::new(&mut root), Limits::default())
+            .map_err(misfit)?;
+        if let Some(words) = packets {
+            gate.trace_packets(crate::trace::rules_of(&words)?).map_err(misfit)?;
+        }
         Ok(Self(gate))
     }
 
-    /// Check and clear a worker's batch; None if the policy lets nothing of this record out.
-    fn clear(&mut self, py: Python<'_>, record: &str, ipc: &[u8]) -> PyResult<Option<ClearedBatch>> {
+    /// Check and clear a worker's batch: what may leave now.
+    fn clear(&mut self, py: Python<'_>, record: &str, ipc: &[u8]) -> PyResult<Vec<ClearedBatch>> {
         let gate = &mut self.0;
         py.detach(|| gate.clear(record, ipc))
-            .map(|cleared| cleared.map(ClearedBatch))
+            .map(|cleared| cleared.into_iter().map(ClearedBatch).collect())
             .map_err(|refusal| refused(py, refusal))
+    }
+
+    /// The run ends in order: what waited for its window is decided and may leave now.
+    fn finish(&mut self, py: Python<'_>) -> PyResult<Vec<ClearedBatch>> {
+        let gate = &mut self.0;
+        py.detach(|| gate.finish())
+            .map(|cleared| cleared.into_iter().map(ClearedBatch).collect())
+            .map_err(|refusal| refused(py, refusal))
+    }
+
+    /// Where noise for aggregates comes from: `draw(scale)` gives a whole number.
+    fn set_noise(&mut self, draw: Py<PyAny>) {
+        self.0.set_noise(Box::new(move |scale| {
+            Python::attach(|py| draw.call1(py, (scale,)).and_then(|drawn| drawn.extract(py)).ok())
+        }));
+    }
+
+    /// Bytes of records that wait for their window.
+    #[getter]
+    fn waiting_bytes(&self) -> usize {
+        self.0.waiting_bytes()
     }
 
     /// (name, type) of each column that leaves of a record.
@@ -138,7 +327,13 @@ impl Gate {
 
 /// The output type of a transform on a field type, None if it does not fit: for checks at load.
 #[pyfunction]
-pub fn transform_output(transform: &str, field_type: &str) -> PyResult<Option<&'static str>> {
+#[pyo3(signature = (transform, field_type, shown = None, other_tag = false))]
+pub fn transform_output(
+    transform: &str,
+    field_type: &str,
+    shown: Option<String>,
+    other_tag: bool,
+) -> PyResult<Option<&'static str>> {
     let spec = RuleSpec {
         name: String::new(),
         from: String::new(),
@@ -147,14 +342,27 @@ pub fn transform_output(transform: &str, field_type: &str) -> PyResult<Option<&'
         v6: 48,
         edges: None,
         values: Vec::new(),
+        range: None,
         other: None,
+        other_tag,
         grain_ns: 1,
         domain: String::new(),
         ports: Vec::new(),
+        joined: None,
+        list: Some(0),
+        k: (transform == "topk" || shown.is_some()).then_some(1),
+        n: None,
+        shown: shown.unwrap_or_default(),
     };
     let kind =
         FieldType::named(field_type).ok_or_else(|| PyValueError::new_err(format!("no field type {field_type}")))?;
     Ok(rule_of(spec)?.transform.output_type(kind).as_ref().map(type_name))
+}
+
+/// BLAKE3 of a sealed list, hex.
+#[pyfunction]
+pub fn blake3_hex(content: &[u8]) -> String {
+    bunker_clear::keys::digest_hex(content)
 }
 
 fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use arrow_array::RecordBatch;
 use bunker_proto::columns::MessageKind;
-use bunker_proto::engine::{Engine as ProtoEngine, EngineConfig, Fed};
+use bunker_proto::engine::{Engine as ProtoEngine, EngineConfig, Fault, Fed, Journalled};
 use bunker_proto::http::Config;
 use bunker_proto::parser::Wanted;
 use bunker_wire::Address;
@@ -16,9 +16,11 @@ use bunker_wire::tracker::overlap::{Overlap, Policy};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::batch::Batch;
 use crate::errors::{arrow_error, configuration_error, unfinished};
+use crate::hand::Hand;
 
 /// Panics remembered, oldest first; each is a place in our source.
 const SITES: usize = 64;
@@ -42,6 +44,22 @@ pub fn panic_sites() -> Vec<(String, u32)> {
     PANIC_SITES.lock().map(|sites| sites.clone()).unwrap_or_default()
 }
 
+type Encoded<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+fn encoded<'py>(py: Python<'py>, journal: &Journalled) -> Encoded<'py> {
+    (PyBytes::new(py, &journal.opened), PyBytes::new(py, &journal.ended), PyBytes::new(py, &journal.condemned))
+}
+
+fn fault_of(word: &str) -> PyResult<Fault> {
+    Fault::of(word).ok_or_else(|| PyValueError::new_err("no such fault"))
+}
+
+/// The words for why a flow ended erroneous.
+#[pyfunction]
+pub fn fault_words() -> Vec<&'static str> {
+    Fault::ALL.iter().map(|fault| fault.word()).collect()
+}
+
 /// Names of the overlap policies.
 #[pyfunction]
 pub fn overlap_policies() -> Vec<&'static str> {
@@ -59,7 +77,7 @@ pub struct Engine {
 impl Engine {
     #[new]
     #[pyo3(signature = (*, lane, want, seed, needs = Vec::new(), verify_checksums = true, auto_checksums = false,
-        overlap = Vec::new()))]
+        overlap = Vec::new(), hand = None))]
     #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // named ones, in Python
     fn new(
         py: Python<'_>,
@@ -70,6 +88,7 @@ impl Engine {
         verify_checksums: bool,
         auto_checksums: bool,
         overlap: Vec<([u8; 16], u8, String)>,
+        hand: Option<PyRef<'_, Hand>>,
     ) -> PyResult<Self> {
         let kinds = want
             .iter()
@@ -118,15 +137,25 @@ impl Engine {
             };
             policies.set(Address(*prefix), *length, policy);
         }
-        Ok(Self {
-            engine: ProtoEngine::new(config).with_overlap(policies).with_statistics(statistics),
-            flows: VecDeque::new(),
-        })
+        let mut engine = ProtoEngine::new(config).with_overlap(policies).with_statistics(statistics);
+        if let Some(hand) = hand {
+            engine.show(hand.of_packets());
+        }
+        Ok(Self { engine, flows: VecDeque::new() })
     }
 
     /// Take a block. False: take the messages, then feed the same block again.
+    /// With `end`: up to that packet of the block, then false.
     #[allow(unsafe_code)]
-    fn feed(&mut self, py: Python<'_>, format: u8, block: PyBuffer<u8>, number: u64) -> PyResult<bool> {
+    #[pyo3(signature = (format, block, number, end = None))]
+    fn feed(
+        &mut self,
+        py: Python<'_>,
+        format: u8,
+        block: PyBuffer<u8>,
+        number: u64,
+        end: Option<usize>,
+    ) -> PyResult<bool> {
         let format = BlockFormat::from_number(format).ok_or_else(|| PyValueError::new_err("unknown block format"))?;
         if !block.is_c_contiguous() {
             return Err(PyBufferError::new_err("a block is contiguous"));
@@ -142,7 +171,7 @@ impl Engine {
                 // promises that in the stub's words, and a worker has one thread.
                 unsafe { std::slice::from_raw_parts(pointer as *const u8, length) }
             };
-            engine.feed(format, bytes, number)
+            engine.feed_up_to(format, bytes, number, end.unwrap_or(usize::MAX))
         });
         drop(block);
         fed.map(|fed| fed == Fed::Whole).map_err(|error| unfinished(py, error))
@@ -178,8 +207,58 @@ impl Engine {
     }
 
     /// Nothing of this flow follows, and its record says "erroneous" unless it has been taken. False: there is no such flow.
-    fn condemn(&mut self, uid: u64) -> bool {
-        self.engine.condemn(uid)
+    #[pyo3(signature = (uid, fault = "exception"))]
+    fn condemn(&mut self, uid: u64, fault: &str) -> PyResult<bool> {
+        Ok(self.engine.condemn(uid, fault_of(fault)?))
+    }
+
+    /// The same for a flow that has not begun: as soon as it does.
+    fn leave_out(&mut self, uid: u64, fault: &str) -> PyResult<()> {
+        self.engine.leave_out(uid, fault_of(fault)?);
+        Ok(())
+    }
+
+    /// This packet is counted and not looked at.
+    fn pass_over(&mut self, block: u64, packet: u32) {
+        self.engine.pass_over(block, packet);
+    }
+
+    /// From now on remember which flows begin and end.
+    const fn keep_journal(&mut self) {
+        self.engine.keep_journal();
+    }
+
+    /// (begun, ended, condemned) since the last call, encoded.
+    fn take_journal<'py>(&mut self, py: Python<'py>) -> Encoded<'py> {
+        encoded(py, &self.engine.take_journal())
+    }
+
+    /// The same for all living flows.
+    fn whole_journal<'py>(&mut self, py: Python<'py>) -> Encoded<'py> {
+        encoded(py, &self.engine.whole_journal())
+    }
+
+    /// (number of the next flow, packet time in ns).
+    const fn clock(&self) -> (u64, u64) {
+        self.engine.clock()
+    }
+
+    /// Packets of the block in hand that have been fed; 0: it was fed whole.
+    fn fed(&self) -> usize {
+        self.engine.fed()
+    }
+
+    /// Before the first block: blocks are read again from now on; journals of the engine that read them before, and its last clock.
+    #[allow(clippy::needless_pass_by_value)]
+    fn read_again(&mut self, journals: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>, clock: (u64, u64)) {
+        let journals: Vec<Journalled> =
+            journals.into_iter().map(|(opened, ended, condemned)| Journalled { opened, ended, condemned }).collect();
+        self.engine.read_again(&journals, clock);
+    }
+
+    /// All has been read again; how many flows could not be opened again, because their first blocks are gone.
+    fn caught_up(&mut self) -> usize {
+        self.engine.caught_up()
     }
 
     /// Every count by its name.

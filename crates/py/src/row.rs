@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{DurationNanosecondType, Float64Type, TimestampNanosecondType, UInt16Type, UInt64Type};
 use arrow_array::{
     Array, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
+    UInt64Array,
 };
 use arrow_schema::{DataType, TimeUnit};
 use pyo3::exceptions::PyTypeError;
@@ -16,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
 
 use crate::address::Address;
+use crate::hand::Hand;
 
 enum Cells {
     U16(PrimitiveArray<UInt16Type>),
@@ -237,12 +239,15 @@ pub struct Rows {
     columns: Arc<Columns>,
     next: usize,
     rows: usize,
+    shown: Option<(Hand, Option<UInt64Array>)>,
 }
 
 impl Rows {
     /// Those of `batch`.
-    pub fn of(py: Python<'_>, batch: &RecordBatch) -> PyResult<Self> {
-        Ok(Self { columns: Arc::new(Columns::of(py, batch)?), next: 0, rows: batch.num_rows() })
+    pub fn of(py: Python<'_>, batch: &RecordBatch, hand: Option<Hand>) -> PyResult<Self> {
+        let uids = || batch.column_by_name("uid").and_then(|column| column.as_primitive_opt::<UInt64Type>()).cloned();
+        let shown = hand.map(|hand| (hand, uids()));
+        Ok(Self { columns: Arc::new(Columns::of(py, batch)?), next: 0, rows: batch.num_rows(), shown })
     }
 }
 
@@ -257,6 +262,10 @@ impl Rows {
             return None;
         }
         let row = Row { columns: Arc::clone(&self.columns), row: self.next };
+        if let Some((hand, uids)) = &self.shown {
+            let uid = uids.as_ref().filter(|uids| uids.is_valid(self.next)).map_or(0, |uids| uids.value(self.next));
+            hand.message(uid);
+        }
         self.next = self.next.wrapping_add(1);
         Some(row)
     }

@@ -32,6 +32,7 @@ struct Datagram {
     packets: u32,
     first_ts_ns: u64,
     number: u64,
+    block: u64,
 }
 
 /// A reassembled datagram.
@@ -72,6 +73,8 @@ pub struct Fragments {
     limits: Limits,
     /// Counts.
     pub counters: FragmentCounters,
+    /// The block in hand.
+    pub block: u64,
 }
 
 impl Fragments {
@@ -85,6 +88,7 @@ impl Fragments {
             next_number: 0,
             limits,
             counters: FragmentCounters::default(),
+            block: 0,
         }
     }
 
@@ -100,6 +104,13 @@ impl Fragments {
         self.order.len()
     }
 
+    /// The block that holds the first fragment of the oldest datagram that waits.
+    #[must_use]
+    pub fn oldest_block(&self) -> Option<u64> {
+        let waits = |(key, number): &(Key, u64)| self.datagrams.get(key).filter(|held| held.number == *number);
+        self.order.iter().find_map(waits).map(|datagram| datagram.block)
+    }
+
     /// Take a fragment.
     pub fn feed(&mut self, ip: &Ip<'_>, fragment: Fragment, ts_ns: u64) -> Progress {
         self.expire(ts_ns);
@@ -113,7 +124,7 @@ impl Fragments {
             self.counters.dropped = self.counters.dropped.saturating_add(1);
             return Progress::Waiting;
         }
-        let number = self.next_number;
+        let (number, block) = (self.next_number, self.block);
         let datagram = self.datagrams.entry(key).or_insert_with(|| Datagram {
             pieces: BTreeMap::new(),
             held: DATAGRAM_BYTES,
@@ -123,6 +134,7 @@ impl Fragments {
             packets: 0,
             first_ts_ns: ts_ns,
             number,
+            block,
         });
         if datagram.number == number {
             self.next_number = self.next_number.saturating_add(1);

@@ -6,9 +6,29 @@ are made when they are read. Columns: `bunker.model.messages.message_record("dns
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import ClassVar, Protocol
 
 from bunker.model.record import Address
+
+
+class Anomaly(IntFlag):
+    """Bits of `Exchange.flags`: what is odd. Twin of the core's list (`crates/proto/src/dns/mod.rs`)."""
+
+    CUT = 1
+    """A message ends before its records do."""
+    FORWARD_POINTER = 2
+    """A compression pointer points forward."""
+    LONG_NAME = 4
+    """A name longer than names may be, or with too many pointers."""
+    MANY = 8
+    """More questions, records or text than are read."""
+    BAD_RECORD = 16
+    """A record whose data cannot be read."""
+    REPLY_TRUNCATED = 32
+    """The reply says that it is truncated."""
+    OTHER_QUESTION = 64
+    """Query and reply do not ask for the same name."""
 
 
 class Exchange(Protocol):
@@ -32,3 +52,4 @@ class Exchange(Protocol):
     rcode_name: str | None
     answers: list[str] | None
     rejected: bool
+    flags: int

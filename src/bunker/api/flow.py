@@ -50,4 +50,5 @@ class Flow(Protocol):
     resp_retrans_bytes: int
     resp_length_mean: int | None
     resp_gap_mean: int | None
+    fault: str | None
     outcome: str

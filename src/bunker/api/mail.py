@@ -6,9 +6,35 @@ are made when they are read. Columns: `bunker.model.messages.message_record("mai
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import ClassVar, Protocol
 
 from bunker.model.record import Address
+
+
+class Anomaly(IntFlag):
+    """Bits of `Message.flags`: what is odd. Twin of the core's list (`crates/proto/src/mail/mod.rs`)."""
+
+    HEAD_CUT = 1
+    """The header of the message, or of a part, was longer than is read."""
+    BODY_CUT = 1 << 1
+    """The message was longer than is kept."""
+    GAP = 1 << 2
+    """Bytes of it were never captured."""
+    NESTED = 1 << 3
+    """Parts inside parts beyond the limit."""
+    MANY_PARTS = 1 << 4
+    """More parts than are described."""
+    UNFINISHED = 1 << 5
+    """Its end was not seen."""
+    BARE_END = 1 << 6
+    """It ended with a dot whose line ends are not CRLF: what smuggling of mails uses."""
+    MANY_RECIPIENTS = 1 << 7
+    """More recipients than are kept."""
+    LONG_LINE = 1 << 8
+    """A line of the dialogue was longer than is kept."""
+    OVER_LIMIT = 1 << 9
+    """The literal was larger, or compressed more, than is followed."""
 
 
 class Message(Protocol):

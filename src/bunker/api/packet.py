@@ -6,9 +6,11 @@ are made when they are read. Columns: `bunker.model.messages.message_record("pac
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+from bunker.model.headers import headers_record
 from bunker.model.record import Address
+from bunker.native.trace import packet_headers
 
 
 class Packet(Protocol):
@@ -27,4 +29,16 @@ class Packet(Protocol):
     caplen: int
     wirelen: int
     linktype: int
+    vlan_tci: int | None
+    vlan_tpid: int | None
+    checksum_unready: bool
     payload: bytes
+
+
+HEADERS = headers_record()
+"""What `headers` makes: the record `pcap`."""
+
+
+def headers(batch: Packet) -> Any:
+    """The headers of a batch of packets, without their payloads: a batch of the record `HEADERS`."""
+    return packet_headers(batch)  # type: ignore[arg-type]

@@ -6,9 +6,19 @@ are made when they are read. Columns: `bunker.model.messages.message_record("ssh
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import ClassVar, Protocol
 
 from bunker.model.record import Address
+
+
+class Anomaly(IntFlag):
+    """Bits of `Greeting.flags`: what is odd. Twin of the core's list (`crates/proto/src/ssh.rs`)."""
+
+    GAP = 1
+    """Bytes were never captured."""
+    BAD_OFFER = 1 << 1
+    """What followed the identification is no offer."""
 
 
 class Greeting(Protocol):

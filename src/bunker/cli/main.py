@@ -19,10 +19,13 @@ _COMMANDS = {
     "seal": "bunker.cli.seal",
     "rehearse": "bunker.cli.rehearse",
     "run": "bunker.cli.run",
+    "abort": "bunker.cli.abort",
     "receive": "bunker.cli.receive",
     "verify": "bunker.cli.verify",
     "show": "bunker.cli.show",
     "dissect": "bunker.cli.dissect",
+    "image": "bunker.cli.image",
+    "anonymize": "bunker.cli.anonymize",
     "plan": "bunker.cli.plan",
     "bench": "bunker.cli.bench",
 }

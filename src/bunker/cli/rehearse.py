@@ -63,7 +63,7 @@ format = 1
 name = "control"
 purpose = "lets a planted name out"
 [out.http]
-host = { do = "keep", because = "must be found" }
+host = {{ do = "allow", values = ["{host}.example"] }}
 """
 CONTROL_CANARY = "host"
 
@@ -167,11 +167,11 @@ def _by_chance(hit: Hit, canaries: Canaries) -> bool:
 
 
 def _control(box: str, canaries: Canaries, work: Path) -> tuple[tuple[str, bool], ...]:
-    """A run whose policy keeps a planted name: the same search must find it in what came out."""
+    """A run whose policy lets a planted name out: the same search must find it in what came out."""
     folder = work / "control"
     folder.mkdir()
     (folder / "experiment.toml").write_text(_CONTROL)
-    (folder / "policy.toml").write_text(_CONTROL_POLICY)
+    (folder / "policy.toml").write_text(_CONTROL_POLICY.format(host=canaries.text(CONTROL_CANARY)))
     bundle = read_bundle(folder / "experiment.toml")
     inner = folder / "work"
     inner.mkdir()

@@ -3,7 +3,8 @@
 Rules of this file:
 1. What the operator got wrong is said before the box exists, and nothing was captured.
 2. After the start this process holds no descriptor of traffic or keys; it can ask the box to end, and nothing else.
-3. First Ctrl-C or SIGTERM: capture ends, what is captured is analysed. Second: everything is destroyed.
+3. First Ctrl-C or SIGTERM: capture ends, what is captured is analysed. Second, or SIGQUIT (`bunker abort`): everything
+   is destroyed.
 """
 
 from __future__ import annotations
@@ -43,11 +44,18 @@ def _signals_to(process: Process) -> Iterator[None]:
     def forward(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         asked += 1
-        process.terminate()
-        word = "capture ends, the rest is analysed; again to destroy it" if asked == 1 else "destroying everything"
-        click.echo(f"bunker: {word}", err=True)
+        if asked == 1:
+            process.terminate()
+            click.echo("bunker: capture ends, the rest is analysed; again to destroy it", err=True)
+        else:
+            destroy(0, None)
+
+    def destroy(_number: int, _frame: FrameType | None) -> None:
+        process.abort()
+        click.echo("bunker: destroying everything", err=True)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, destroy)
     try:
         yield
     finally:
@@ -70,13 +78,20 @@ def _signals_to(process: Process) -> Iterator[None]:
 @click.option(
     "--closed-box",
     "box",
-    type=click.Choice(["process", "none"]),
+    type=click.Choice(["process", "vm", "none"]),
     default="process",
     show_default=True,
-    help="none: diagnostic mode for lab traffic, without any protection",
+    help="vm: the sealed image under QEMU; none: diagnostic mode for lab traffic, without any protection",
 )
 @click.option("-o", "directory", type=click.Path(path_type=Path), metavar="DIR", help="receive, verify and store here")
 @click.option("--to", "target", metavar="ADDR", help="send to HOST:PORT, unix:PATH or a new file instead")
+@click.option(
+    "--image", type=click.Path(path_type=Path), metavar="DIR", help="vm: the image, if not the last that was built"
+)
+@click.option("--memory", "memory_mb", type=click.IntRange(768), default=2048, show_default=True, help="vm: MiB")
+@click.option("--processors", type=click.IntRange(1, 64), default=2, show_default=True, help="vm: how many")
+@click.option("--confidential", type=click.Choice(["sev-snp", "tdx"]), help="vm: memory that the host cannot read")
+@click.option("--firmware", type=click.Path(path_type=Path), metavar="FILE", help="vm: of a confidential guest")
 @click.pass_context
 def run(  # noqa: PLR0917 - click passes options by name
     context: click.Context,
@@ -87,6 +102,11 @@ def run(  # noqa: PLR0917 - click passes options by name
     box: str,
     directory: Path | None,
     target: str | None,
+    image: Path | None,
+    memory_mb: int,
+    processors: int,
+    confidential: str | None,
+    firmware: Path | None,
 ) -> None:
     """Run an experiment in a closed box. Nothing of it can be changed once it has started."""
     if more_files and not files:
@@ -108,6 +128,19 @@ def run(  # noqa: PLR0917 - click passes options by name
     if box == "none":
         click.echo(_LOUD, err=True)
         context.exit(_run_inline(bundle, source, directory, target))
+    if box == "vm":
+        # Imported here: nothing of QEMU is needed by the other boxes.
+        from bunker.cli.machine import run_machine  # noqa: PLC0415
+        from bunker.image.launch import Wishes  # noqa: PLC0415
+        from bunker.image.qemu import Confidential  # noqa: PLC0415
+
+        wishes = Wishes(
+            memory_mb=memory_mb,
+            processors=processors,
+            confidential=Confidential(confidential) if confidential else None,
+            firmware=firmware,
+        )
+        context.exit(run_machine(bundle, source, directory, target, image=image, wishes=wishes))
     context.exit(_run_box(bundle, source, directory, target, base=experiment.parent))
 
 

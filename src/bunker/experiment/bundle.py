@@ -38,6 +38,7 @@ class _Source(msgspec.Struct, forbid_unknown_fields=True):
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     fields: list[tuple[str, FieldType, bool]]
+    words: dict[str, list[str]] = {}
 
 
 class _Program(msgspec.Struct, forbid_unknown_fields=True):
@@ -189,6 +190,7 @@ def seal(path: Path) -> Bundle:
     external = [_sealed(analyzer) for analyzer in analyzers if analyzer.program]
     if len({program.analyzer for program in external}) < len(external):
         raise ConfigurationError("external analyzers", "two have one name", "Give each a name= of its own")
+    _refuse_more_passes(experiment, analyzers)
     sealed = _Sealed(
         bunker_bundle=FORMAT,
         experiment=text,
@@ -197,7 +199,11 @@ def seal(path: Path) -> Bundle:
         policy_name=experiment.policy_file,
         sources=[_Source(entry=source.entry, name=source.name, text=source.text) for source in sources],
         records=[
-            _Record(name=name, fields=[(field.name, field.type, field.nullable) for field in schemas[name].fields])
+            _Record(
+                name=name,
+                fields=[(field.name, field.type, field.nullable) for field in schemas[name].fields],
+                words=schemas[name].words(),
+            )
             for name in sorted(schemas)
         ],
         lists={file: _read(folder / file, what="list") for file in files},
@@ -205,6 +211,16 @@ def seal(path: Path) -> Bundle:
         program_files=_program_files(analyzers, folder),
     )
     return open_bundle(msgspec.json.encode(sealed, order="sorted"))
+
+
+def _refuse_more_passes(experiment: Experiment, analyzers: tuple[Analyzer, ...]) -> None:
+    for analyzer in analyzers:
+        if analyzer.passes > 1 and experiment.mode != "deferred":
+            raise ConfigurationError(
+                f"analyzer {analyzer.name}",
+                f"reads the trace {analyzer.passes} times, and a continuous run keeps nothing",
+                'Set experiment.mode = "deferred", or passes = 1',
+            )
 
 
 def open_bundle(content: bytes) -> Bundle:
@@ -229,7 +245,10 @@ def open_bundle(content: bytes) -> Bundle:
         schemas={
             record.name: RecordSchema(
                 name=record.name,
-                fields=tuple(Field(name=name, type=kind, nullable=nullable) for name, kind, nullable in record.fields),
+                fields=tuple(
+                    Field(name=name, type=kind, nullable=nullable, words=tuple(record.words.get(name, ())))
+                    for name, kind, nullable in record.fields
+                ),
             )
             for record in sealed.records
         },

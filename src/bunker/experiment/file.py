@@ -56,6 +56,7 @@ class _Experiment(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     purpose: str
     mode: str = "continuous"
+    max_age: str | None = None
 
 
 class _Capture(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,6 +81,8 @@ class _Analysis(msgspec.Struct, forbid_unknown_fields=True):
     analyzers: list[str]
     memory: str = "1GB"
     time_per_call: str = "10s"
+    time_per_flow: str = "60s"
+    during_capture: bool = False
 
 
 class _Policy(msgspec.Struct, forbid_unknown_fields=True):
@@ -136,6 +139,11 @@ class Experiment:
     analyzers: tuple[str, ...]
     analysis_memory: int
     time_per_call_ns: int
+    time_per_flow_ns: int
+    during_capture: bool
+    """Deferred: the first pass begins while capture goes on."""
+    max_age_ns: int | None
+    """After this time everything is destroyed, whatever is left."""
     policy_file: str
     heartbeat_ns: int
 
@@ -276,7 +284,7 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
     _within("spool.size", spool, 4 * lanes * (block + 4096), 1 << 50, "bytes", name, text)
     ring = parse_size(parsed.capture.ring, key=f"{name}, capture.ring")
     _within("capture.ring", ring, 4 * block, 1 << 34, "bytes", name, text)
-    duration = parsed.capture.duration
+    duration, max_age = parsed.capture.duration, parsed.experiment.max_age
     return Experiment(
         name=parsed.experiment.name,
         purpose=parsed.experiment.purpose,
@@ -296,6 +304,9 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
         analyzers=tuple(parsed.analysis.analyzers),
         analysis_memory=parse_size(parsed.analysis.memory, key=f"{name}, analysis.memory"),
         time_per_call_ns=parse_duration_ns(parsed.analysis.time_per_call, key=f"{name}, analysis.time_per_call"),
+        time_per_flow_ns=parse_duration_ns(parsed.analysis.time_per_flow, key=f"{name}, analysis.time_per_flow"),
+        during_capture=parsed.analysis.during_capture,
+        max_age_ns=None if max_age is None else parse_duration_ns(max_age, key=f"{name}, experiment.max_age"),
         policy_file=parsed.policy.file,
         heartbeat_ns=parse_duration_ns(parsed.egress.heartbeat, key=f"{name}, egress.heartbeat"),
     )

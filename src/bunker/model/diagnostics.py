@@ -86,6 +86,7 @@ class Reason(StrEnum):
     TIME = "time"
     EXITED = "exited"
     KILLED = "killed"
+    CRASHED = "crashed"
     PIPE_CLOSED = "pipe_closed"
     OTHER = "other"
 
@@ -123,7 +124,7 @@ _K = DiagnosticKind
 SHAPES: Final[dict[DiagnosticKind, frozenset[str]]] = {
     _K.ANALYZER_FAILED: frozenset({"lane", "analyzer", "exception", "line", "count"}),
     _K.WORKER_RESTARTED: frozenset({"lane", "count", "reason"}),
-    _K.FLOW_LEFT_OUT: frozenset({"lane", "count"}),
+    _K.FLOW_LEFT_OUT: frozenset({"lane", "count", "reason"}),
     _K.SPOOL_FULL: frozenset({"lane"}),
     _K.GAP: frozenset({"lane", "count", "size", "duration_ns"}),
     _K.BLOCK_REFUSED: frozenset({"lane", "number", "count", "reason"}),

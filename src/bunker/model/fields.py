@@ -42,11 +42,12 @@ class FieldType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One column: its name, its type, and whether a cell may be empty."""
+    """One column: its name, its type, whether a cell may be empty, and the words that an Enum may have (empty: any)."""
 
     name: str
     type: FieldType
     nullable: bool = False
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +64,7 @@ class RecordSchema:
     def described(self) -> list[tuple[str, str, bool]]:
         """(name, type, nullable) for the core."""
         return [(field.name, field.type.value, field.nullable) for field in self.fields]
+
+    def words(self) -> dict[str, list[str]]:
+        """The words of each Enum that declares them."""
+        return {field.name: list(field.words) for field in self.fields if field.words}

@@ -72,6 +72,7 @@ class AbortReason(StrEnum):
 
     OPERATOR = "operator"
     CHILD_FAILED = "child_failed"
+    ANALYSIS_FAILS = "analysis_fails"
     JAIL = "jail"
     SELF_CHECK = "self_check"
     MAXIMUM_AGE = "maximum_age"

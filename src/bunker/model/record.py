@@ -1,7 +1,8 @@
 """What an analyzer emits: a `Record` class declares typed fields, its schema is what the gate later insists on.
 
 Rules of this file:
-1. A field's annotation is one of the markers below, or a marker `| None`; anything else is an error at import time.
+1. A field's annotation is one of the markers below, `Literal["one", "other"]` (an Enum whose words the gate knows), or
+   one of these `| None`; anything else is an error at import time.
 2. A record prints its name and nothing else: its values are raw until a policy has cleared them.
 """
 
@@ -14,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from bunker import limits
 from bunker.errors import ConfigurationError
 from bunker.model.fields import Field, FieldType, RecordSchema
 
@@ -71,13 +73,28 @@ def _field_of(owner: str, name: str, hint: Any) -> Field:
         nullable = len(options) < len(typing.get_args(hint))
         if len(options) == 1:
             hint = options[0]
+    if typing.get_origin(hint) is typing.Literal:
+        return Field(name=name, type=FieldType.ENUM, nullable=nullable, words=_words(owner, name, hint))
     for mark in getattr(hint, "__metadata__", ()):
         if isinstance(mark, FieldType):
             return Field(name=name, type=mark, nullable=nullable)
     raise ConfigurationError(
         f"record {owner}, field {name}",
         "its annotation is no field type",
-        "Use a type of bunker.api (Address, Host, Count, ...), or one of them | None",
+        "Use a type of bunker.api (Address, Host, Count, ...), Literal[...] of words, or one of them | None",
+    )
+
+
+def _words(owner: str, name: str, hint: Any) -> tuple[str, ...]:
+    """The words of `Literal[...]`; they are public, so they are bounded."""
+    words = typing.get_args(hint)
+    most, longest = limits.ENUM_WORDS.default, limits.ENUM_WORD_BYTES.default
+    if all(isinstance(word, str) and 0 < len(word.encode()) <= longest for word in words) and len(words) <= most:
+        return words
+    raise ConfigurationError(
+        f"record {owner}, field {name}",
+        "its words are not words",
+        f"Give at most {most} texts of 1 to {longest} bytes",
     )
 
 

@@ -18,11 +18,12 @@ from bunker.model.envelope import Envelope, EnvelopeReader, EnvelopeRefused, Kin
 from bunker.model.heartbeat import Abort, End, Heartbeat, Start
 from bunker.open import files
 from bunker.open.store import Store
+from bunker.open.trace import TRACE
 from bunker.open.verdict import Finding, Verdict
 from bunker.open.verifier import StreamVerifier, finding_of
 
 _BEFORE, _AFTER = ".before", ".after"
-_OWN = (files.ENVELOPES, files.RECORDS, files.HEARTBEATS, files.DIAGNOSTICS, files.MANIFEST)
+_OWN = (files.ENVELOPES, files.RECORDS, files.HEARTBEATS, files.DIAGNOSTICS, files.MANIFEST, TRACE)
 
 OnHeartbeat = Callable[[Heartbeat, Start], None]
 

@@ -7,9 +7,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bunker.errors import ConfigurationError
 
@@ -64,36 +66,42 @@ def draw(picture: Picture, path: Path) -> None:
     Raises:
         ConfigurationError: another ending, matplotlib is missing, or the file cannot be written.
     """
+    with _canvas(path, height=4.2) as axes:
+        first, *others = picture.lines
+        axes.fill_between(picture.at, first.values, color="#4878a8", alpha=0.25, linewidth=0)
+        axes.plot(picture.at, first.values, color="#2c5580", linewidth=1.6, label=first.name)
+        for style, line in zip(("--", ":", "-."), others, strict=False):
+            axes.plot(picture.at, line.values, color="#555555", linewidth=1.1, linestyle=style, label=line.name)
+        if picture.level is not None:
+            name, height = picture.level
+            axes.axhline(height, color="#b03030", linewidth=1.2, label=f"{name}: {amount(height)}")
+        if picture.ticks:
+            axes.set_xticks([at for at, _ in picture.ticks], [word for _, word in picture.ticks])
+        axes.yaxis.set_major_formatter(lambda value, _: amount(value))
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(min(picture.at), max(picture.at))
+        axes.set_title(picture.title, fontsize=11, loc="left")
+        axes.set_xlabel(picture.axis)
+        axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+        axes.legend(loc="upper left", frameon=False, fontsize=9)
+
+
+@contextmanager
+def _canvas(path: Path, *, height: float) -> Iterator[Any]:
+    """matplotlib's axes, and the file once they are drawn."""
     if path.suffix not in FORMATS:
         raise ConfigurationError(f"picture {path}", "ends in neither .svg nor .png", "Choose one of them")
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - rule 2
         from matplotlib.figure import Figure  # noqa: PLC0415
-        from matplotlib.ticker import FuncFormatter  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ConfigurationError(
             f"picture {path}", "needs matplotlib", "Install it (pip install 'bunker[plot]'), or leave the picture out"
         ) from None
-    figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    first, *others = picture.lines
-    axes.fill_between(picture.at, first.values, color="#4878a8", alpha=0.25, linewidth=0)
-    axes.plot(picture.at, first.values, color="#2c5580", linewidth=1.6, label=first.name)
-    for style, line in zip(("--", ":", "-."), others, strict=False):
-        axes.plot(picture.at, line.values, color="#555555", linewidth=1.1, linestyle=style, label=line.name)
-    if picture.level is not None:
-        name, height = picture.level
-        axes.axhline(height, color="#b03030", linewidth=1.2, label=f"{name}: {amount(height)}")
-    if picture.ticks:
-        axes.set_xticks([at for at, _ in picture.ticks], [word for _, word in picture.ticks])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(min(picture.at), max(picture.at))
-    axes.set_title(picture.title, fontsize=11, loc="left")
-    axes.set_xlabel(picture.axis)
-    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    yield axes
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     try:
@@ -104,12 +112,43 @@ def draw(picture: Picture, path: Path) -> None:
         ) from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """Horizontal bars: for each row a name and one value of each of the two series, stacked."""
+
+    title: str
+    axis: str
+    series: tuple[str, str]
+    rows: Sequence[tuple[str, float, float]]
+
+
+def draw_bars(bars: Bars, path: Path) -> None:
+    """Write it as SVG or PNG.
+
+    Raises:
+        ConfigurationError: as `draw`.
+    """
+    with _canvas(path, height=1.6 + 0.5 * len(bars.rows)) as axes:
+        names = [name for name, _, _ in bars.rows]
+        first, second = [one for _, one, _ in bars.rows], [other for _, _, other in bars.rows]
+        axes.barh(names, first, color="#2c5580", label=bars.series[0])
+        axes.barh(names, second, left=first, color="#d08060", label=bars.series[1])
+        for place, (one, other) in enumerate(zip(first, second, strict=True)):
+            axes.annotate(
+                f" {one:.2f} % + {other:.2f} %", (one + other, place), va="center", fontsize=9, annotation_clip=False
+            )
+        axes.set_xlim(0, max(1e-9, *(one + other for one, other in zip(first, second, strict=True))) * 1.25)
+        axes.invert_yaxis()
+        axes.set_title(bars.title, fontsize=11, loc="left")
+        axes.set_xlabel(bars.axis)
+        axes.legend(loc="best", frameon=False, fontsize=9)
+
+
 def in_characters(picture: Picture, *, columns: int = 84, rows: int = 8) -> list[str]:
     """The first curve in characters: the highest value of each column's points, and the words of the axis below."""
     curve = picture.lines[0].values
     top = max(*curve, picture.level[1] if picture.level else 0.0)
-    columns = min(columns, len(curve))
-    cells = [max(curve[cut] for cut in range(*_cut(column, columns, len(curve)))) for column in range(columns)]
+    cells = _highest(picture.at, curve, columns)
     eighths = [0 if top <= 0 else max(round(cell / top * rows * 8), 1 if cell > 0 else 0) for cell in cells]
     full = picture.level is not None
     scale = max(len(amount(top)), len("0 B"))
@@ -131,6 +170,15 @@ def in_characters(picture: Picture, *, columns: int = 84, rows: int = 8) -> list
     return [picture.title, *drawn, " " * (scale + 2) + foot.rstrip(), " " * (scale + 2) + name]
 
 
-def _cut(column: int, columns: int, points: int) -> tuple[int, int]:
-    start = column * points // columns
-    return start, max(start + 1, (column + 1) * points // columns)
+def _highest(at: Sequence[float], curve: Sequence[float], columns: int) -> list[float]:
+    """The highest point within each of `columns` equal stretches of time; where none lies, the one before."""
+    first, length = at[0], at[-1] - at[0]
+    cells: list[float | None] = [None] * columns
+    for moment, value in zip(at, curve, strict=True):
+        column = min(int((moment - first) / length * columns), columns - 1) if length > 0 else 0
+        known = cells[column]
+        cells[column] = value if known is None else max(known, value)
+    found: list[float] = []
+    for cell in cells:
+        found.append(cell if cell is not None else found[-1] if found else 0.0)
+    return found

@@ -27,6 +27,7 @@ from bunker.open import files
 from bunker.open.arrow import arrow_schema, batches_of
 from bunker.open.files import Part, Parts, Place, Segments
 from bunker.open.manifest import FORMAT, Manifest, listed, write_manifest
+from bunker.open.trace import TRACE, blocks, head, trace_of
 from bunker.open.verdict import Verdict
 from bunker.open.verifier import Accepted
 
@@ -93,6 +94,10 @@ class Store:
             self._writers: dict[str, Parts] = {
                 schema.record: Parts(directory, schema.record, arrow_schema(schema)) for schema in start.schemas
             }
+            self._trace_record = trace_of(start.schemas)
+            self._trace = _Lines(directory / TRACE) if self._trace_record is not None else None
+            if self._trace is not None:
+                self._trace.write(head())
         self._parts: list[Part] = []
         self._pending: list[tuple[Accepted, Place]] = []
         self._part_since_ns = 0
@@ -127,6 +132,8 @@ class Store:
                 self._segments.close()
                 self._heartbeats.close()
                 self._diagnostics.close()
+                if self._trace is not None:
+                    self._trace.close()
             write_manifest(self.directory, self._manifest(verdict, finished=finished))
 
     def _manifest(self, verdict: Verdict, *, finished: bool) -> Manifest:
@@ -167,6 +174,8 @@ class Store:
             (envelope,) = EnvelopeReader().feed(self._segments.read(place))
             _, rows, body = records_parts(envelope)
             for batch in batches_of(body, schema, rows=rows, number=accepted.number):
+                if self._trace is not None and schema == self._trace_record:
+                    self._trace.write(blocks(batch))
                 part = self._writers[schema.record].append(batch)
                 if part is not None:
                     self._parts.append(part)

@@ -30,6 +30,7 @@ from bunker.open.arrow import arrow_schema, batches_of
 from bunker.open.diagnosis import diagnose
 from bunker.open.manifest import Manifest, read_manifest
 from bunker.open.store import diagnostics_lines, heartbeat_line
+from bunker.open.trace import TRACE, blocks, head, trace_of
 from bunker.open.verdict import Finding, Verdict, Word, gravest, harmless
 from bunker.open.verifier import StreamVerifier, finding_of
 
@@ -209,6 +210,9 @@ class _Derived:
         self._parts = {schema.record: _PartsReader(directory, schema) for schema in start.schemas}
         self._wrong: set[str] = set()
         self._heartbeats, self._diagnostics = _Lines(), _Lines()
+        self._trace_record = trace_of(start.schemas)
+        self._trace = _Lines()
+        self._trace.update(head())
         self._manifest: Manifest | None = None
         self.findings: list[Finding] = []
         self.warnings: list[str] = []
@@ -240,6 +244,8 @@ class _Derived:
             self._rest()
             self._lines(files.HEARTBEATS, self._heartbeats)
             self._lines(files.DIAGNOSTICS, self._diagnostics)
+            if self._trace_record is not None:
+                self._lines(TRACE, self._trace)
         self._strangers()
         if self._manifest is not None:
             self._compare(self._manifest, verdict)
@@ -254,6 +260,9 @@ class _Derived:
         schema = self._start.schemas[record]
         thing = f"{files.RECORDS}/{schema.record}"
         batches = batches_of(body, schema, rows=rows, number=envelope.number)
+        if schema == self._trace_record:
+            for batch in batches:
+                self._trace.update(blocks(batch))
         if thing in self._wrong:
             return
         try:

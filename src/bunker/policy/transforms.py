@@ -18,59 +18,85 @@ class TransformKind:
     learns: str
 
 
+def _kind(name: str, settings: str, required: str, learns: str) -> TransformKind:
+    needed = frozenset(required.split())
+    return TransformKind(name=name, settings=frozenset(settings.split()) | needed, required=needed, learns=learns)
+
+
 _KINDS = (
-    TransformKind(
-        name="keep", settings=frozenset({"because"}), required=frozenset({"because"}), learns="the value itself"
+    _kind("keep", "", "because", "the value itself"),
+    _kind(
+        "tag",
+        "domain",
+        "",
+        "which rows of an epoch have the same value, not which value; a value that he caused himself he can find again",
     ),
-    TransformKind(
-        name="tag",
-        settings=frozenset({"domain"}),
-        required=frozenset(),
-        learns="which rows of this run have the same value, not which value; "
-        "a value that he caused himself he can find again",
-    ),
-    TransformKind(
-        name="pfx",
-        settings=frozenset(),
-        required=frozenset(),
-        learns="which addresses share a network, and how much of it; "
+    _kind(
+        "pfx",
+        "",
+        "",
+        "which addresses share a network, and how much of it; "
         "each address that he knows tells him the prefixes it shares",
     ),
-    TransformKind(
-        name="truncate", settings=frozenset({"v4", "v6"}), required=frozenset(), learns="the network, not the host"
+    _kind(
+        "cryptopan",
+        "",
+        "",
+        "which addresses share a network, and how much of it, and nothing of which are special; "
+        "each address that he knows tells him the prefixes it shares",
     ),
-    TransformKind(
-        name="bucket", settings=frozenset({"edges"}), required=frozenset({"edges"}), learns="the value's order of size"
+    _kind("truncate", "v4 v6", "", "the network, not the host"),
+    _kind("role", "", "", "whether the address is of the sites, private, special, or anybody else's"),
+    _kind("tag48", "", "", "which rows of an epoch are of one station, not which, nor who built it"),
+    _kind("bucket", "", "edges", "the value's order of size"),
+    _kind("allow", "other", "values", "one of the words of the list, or that it is another"),
+    _kind(
+        "shift+grain",
+        "",
+        "grain",
+        "order and distance of times to the grain; the date only if he can recognise an event in the trace",
     ),
-    TransformKind(
-        name="allow",
-        settings=frozenset({"values", "other"}),
-        required=frozenset({"values"}),
-        learns="one of the words of the list, or that it is another",
+    _kind("present", "", "", "whether there is a value"),
+    _kind("len", "", "", "the length, which may identify a page or a name"),
+    _kind("count", "", "", "how many items or labels there are"),
+    _kind(
+        "etld1_tag",
+        "domain",
+        "",
+        "which rows of an epoch name the same registrable domain, and its public suffix in clear (co.uk, edu)",
     ),
-    TransformKind(
-        name="shift+grain",
-        settings=frozenset({"grain"}),
-        required=frozenset({"grain"}),
-        learns="order and distance of times to the grain; the date only if he can recognise an event in the trace",
+    _kind(
+        "labels",
+        "domain",
+        "",
+        "which names share an ending, how many labels they have, and the public suffix in clear; "
+        "common names are recognised by how often they come",
     ),
-    TransformKind(name="present", settings=frozenset(), required=frozenset(), learns="whether there is a value"),
-    TransformKind(
-        name="len", settings=frozenset(), required=frozenset(), learns="the length, which may identify a page or a name"
+    _kind(
+        "chain",
+        "domain with",
+        "",
+        "which paths share a beginning, and how deep they are; common paths are recognised by how often they come",
     ),
-    TransformKind(
-        name="etld1_tag",
-        settings=frozenset({"domain"}),
-        required=frozenset(),
-        learns="which rows of this run name the same registrable domain, and its public suffix in clear (co.uk, edu)",
+    _kind(
+        "mail_tag",
+        "domain",
+        "",
+        "which rows of an epoch are of one mailbox, which mailboxes share a domain, and its public suffix",
     ),
-    TransformKind(name="depth", settings=frozenset(), required=frozenset(), learns="how many parts the path has"),
-    TransformKind(
-        name="service",
-        settings=frozenset({"ports"}),
-        required=frozenset({"ports"}),
-        learns="a port of the list, or none",
+    _kind("depth", "", "", "how many parts the path has"),
+    _kind("ext", "other", "values", "an extension of the list, or that it is another"),
+    _kind("param_names", "", "values", "which parameters of the list the query has, never a value"),
+    _kind("family_major", "k topk other", "", "which program in which major version, of a closed list"),
+    _kind("class", "other", "list", "what the sealed list says of the value"),
+    _kind(
+        "topk",
+        "k n list other domain because",
+        "",
+        "the value in clear, if enough different units share it in the window (and a public list names it)",
     ),
+    _kind("service", "ports", "", "a port of the list, or none"),
+    _kind("shuffle", "", "", "which rows of an epoch have the same port, and its class"),
 )
 
 TRANSFORMS: dict[str, TransformKind] = {kind.name: kind for kind in _KINDS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterator
@@ -42,7 +43,10 @@ def _has(name: str) -> Any:
 
 def _missing(fact: str, wanted: set[Any], found: set[Any], where: str) -> Iterator[Mismatch]:
     if not wanted <= found:
-        yield Mismatch(fact=fact, expected=sorted(wanted), ours=sorted(found), where=where)
+        yield Mismatch(fact=fact, expected=sorted(wanted, key=str), ours=sorted(found, key=str), where=where)
+
+
+_TYPES = {"ANY": "*"}  # Zeek's name of the type
 
 
 @comparer("dns", "arkime.json", source="arkime", applies=_has("dns"))
@@ -55,9 +59,13 @@ def arkime_dns(case: Case) -> Iterator[Finding]:
             rows = ours.get(_session_ends(session), [])
             where = f"session {number + 1}"
             if "queryHost" in dns:
-                yield from _missing("query", {dns["queryHost"].lower()}, {row.get("query") for row in rows}, where)
+                # Arkime shows names of other scripts in their own letters.
+                name = dns["queryHost"].lower().encode("idna").decode()
+                yield from _missing("query", {name}, {row.get("query") for row in rows}, where)
             if "qt" in dns:
-                yield from _missing("qtype_name", {dns["qt"]}, {row.get("qtype_name") for row in rows}, where)
+                yield from _missing(
+                    "qtype_name", {_TYPES.get(dns["qt"], dns["qt"])}, {row.get("qtype_name") for row in rows}, where
+                )
             if "status" in dns:
                 yield from _missing("rcode_name", {dns["status"]}, {row.get("rcode_name") for row in rows}, where)
             if "opcode" in dns:
@@ -148,8 +156,10 @@ def arkime_services(case: Case) -> Iterator[Finding]:
 _LINE = re.compile(r"^\s*\d+\s+(?:TCP|UDP) (\S+):(\d+) <?->? (\S+):(\d+) \[proto: [\d.]+/([^\]]*)\](.*)$")
 _NDPI = {
     "DNS": "dns", "TLS": "ssl", "SMTP": "smtp", "POP3": "pop3", "IMAP": "imap", "SSH": "ssh", "NTP": "ntp",
-    "DHCP": "dhcp", "DTLS": "dtls", "MDNS": "dns", "LLMNR": "dns",
+    "DHCP": "dhcp", "DTLS": "dtls", "MDNS": "dns", "LLMNR": "dns", "QUIC": "quic",
 }  # fmt: skip
+# Of QUIC's versions those that were standardised, and the last drafts; Google's own came before.
+_QUIC = re.compile(r"\[QUIC ver: (?:V-1|V-2|Draft-(?:29|3\d))\]")
 
 
 def _ndpi_flows(case: Case) -> list[tuple[Ends, str, str]]:
@@ -161,8 +171,12 @@ def _ndpi_flows(case: Case) -> list[tuple[Ends, str, str]]:
         match = _LINE.match(line)
         word = match[5].split(".")[0] if match else ""
         # What was guessed by a port or an address is not a fact about the bytes.
+        if word == "QUIC" and not _QUIC.search(line):
+            continue
         if match and word in _NDPI and "[Confidence: DPI]" in line:
-            ends = frozenset([(match[1].strip("[]"), int(match[2])), (match[3].strip("[]"), int(match[4]))])
+            # nDPI shortens a single zero of an IPv6 address too.
+            hosts = [str(ipaddress.ip_address(match[number].strip("[]"))) for number in (1, 3)]
+            ends = frozenset([(hosts[0], int(match[2])), (hosts[1], int(match[4]))])
             found.append((ends, _NDPI[word], match[6]))
     return found
 
@@ -176,7 +190,13 @@ def ndpi_services(case: Case) -> Iterator[Finding]:
         found = {word for row in flows.get(ends, []) for word in row.get("service", "").split(",")}
         yield from _missing("service", {service}, found, where)
         name = re.search(r"\[Hostname/SNI: ([^\]]*)\]", text)
-        rows = hellos.get(ends, []) if service == "ssl" else names.get(ends, []) if service == "dns" else []
+        rows = (
+            hellos.get(ends, [])
+            if service in ("ssl", "quic", "dtls")
+            else names.get(ends, [])
+            if service == "dns"
+            else []
+        )
         if name and rows:
             ours = {(row.get("server_name") or row.get("query") or "").lower() for row in rows}
             yield from _missing("name", {name[1].lower()}, ours, where)

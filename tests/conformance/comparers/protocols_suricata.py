@@ -10,12 +10,11 @@ from dissecting import Row, dissected
 from surichecks import Filter, filters
 from verdicts import Finding, Mismatch, Unsupported, comparer
 
-_THEIRS = frozenset(
-    {"tx_id", "pcap_cnt", "app_proto", "proto", "ip_v", "email.status", "dns.tx_id", "dns.version", "dns.qr"}
-)
+_THEIRS = frozenset({"pcap_cnt", "app_proto", "proto", "ip_v", "email.status", "dns.tx_id", "dns.version", "dns.qr"})
 
 
 _SMTP: dict[str, Callable[[Row], object]] = {
+    "tx_id": lambda row: row["trans_depth"] - 1,
     "smtp.helo": lambda row: row.get("helo"),
     "smtp.mail_from": lambda row: f"<{row.get('mailfrom') or ''}>",
     "email.from": lambda row: row.get("from"),
@@ -140,7 +139,8 @@ def tls_records(case: Case) -> Iterator[Finding]:
 
 def _dns_value(row: Row, name: str, *, reply: bool) -> object:
     """One field of Suricata's DNS record as our row says it; KeyError: a field that is not compared."""
-    ends = ("resp", "orig") if reply else ("orig", "resp")
+    # Suricata 5 gives a reply over TCP the ends of its flow, its datagrams those of the packet.
+    ends = ("resp", "orig") if reply and row.get("proto") == "udp" else ("orig", "resp")
     plain: dict[str, object] = {
         "dns.id": row.get("trans_id"),
         "dns.queries[0].rrname": row.get("query"),
@@ -155,9 +155,13 @@ def _dns_value(row: Row, name: str, *, reply: bool) -> object:
     return plain[name]
 
 
-def _dns_matches(one: Filter, row: Row) -> bool:
+def _kinds(one: Filter) -> tuple[bool, ...]:
+    """Whether a filter is about requests (False), replies (True), or both: our row is an exchange, theirs a message."""
     kind = one.match.get("dns.type")
-    reply = kind in ("response", "answer")
+    return (False, True) if kind is None else (kind in ("response", "answer"),)
+
+
+def _dns_matches(one: Filter, row: Row, *, reply: bool) -> bool:
     if (row.get("rcode") is None) if reply else (row.get("query_bytes") is None):
         return False
     texts = " ".join(text for name in ("answers", "auth", "addl") for text in row.get(name, []))
@@ -188,7 +192,7 @@ def dns_records(case: Case) -> Iterator[Finding]:
     assert path is not None
     rows = dissected(case.path, verify=case.verifies_checksums).rows("dns")
     for one in filters(path, "dns"):
-        ours = sum(_dns_matches(one, row) for row in rows)
+        ours = sum(_dns_matches(one, row, reply=reply) for row in rows for reply in _kinds(one))
         if ours != one.count:
             yield Mismatch(fact="dns", expected=one.count, ours=ours, where=str(one.match))
 

@@ -46,8 +46,13 @@ def _plain(value: str | None) -> str | None:
 def _facts(fields: _Fields, theirs: dict[str, str | None], ours: Row) -> Iterator[tuple[str, object, object]]:
     for name in fields.get("scalars", ()):
         if name in theirs:
-            yield name, _plain(theirs[name]), _text(ours.get(name))
+            # The empty sender of a bounce is a sender to us; Zeek leaves the field unset.
+            found = _text(ours.get(name))
+            yield name, _plain(theirs[name]), None if name == "mailfrom" and found == "" else found
     for name in fields.get("flags", ()):
+        # Zeek gives its TLS analyzer the Initial packets of QUIC alone: it cannot see that the handshake was completed.
+        if name == "established" and ours.get("transport") == "quic":
+            continue
         if theirs.get(name) is not None:
             yield name, theirs[name] == "T", ours.get(name, False)
     for name in (*fields.get("lists", ()), *fields.get("sets", ())):

@@ -34,14 +34,14 @@ def test_amounts_have_three_digits(value: float, words: str) -> None:
 
 
 def test_characters_rise_with_the_curve() -> None:
-    lines = in_characters(picture((0, 50, 100, 1)), rows=2)
+    lines = in_characters(picture((0, 50, 100, 1)), columns=4, rows=2)
     cut = [line[line.index("│") + 1 : -1] for line in lines[1:3]]
     assert cut == ["  █ ", " ██▁"]
     assert lines[1].startswith("100 B") and lines[0] == "one title"
 
 
 def test_a_level_above_the_curve_is_the_top() -> None:
-    lines = in_characters(picture((0, 50), level=("spool", 100)), rows=2)
+    lines = in_characters(picture((0, 50), level=("spool", 100)), columns=2, rows=2)
     assert lines[1].endswith("│  │") and lines[2].endswith("│ █│")
     assert lines[-1].endswith("the top is spool")
 
@@ -51,6 +51,13 @@ def test_a_narrow_picture_keeps_the_highest_points() -> None:
     curve[777] = 10.0
     lines = in_characters(picture(tuple(curve)), columns=10, rows=1)
     assert lines[1].endswith("│       █  │")
+
+
+def test_time_is_what_the_columns_are_of() -> None:
+    uneven = Picture(title="", axis="", at=(0, 9, 10), lines=[Line(name="one", values=(8, 0, 4))])
+    assert in_characters(uneven, columns=10, rows=1)[1].endswith("│█████████▄│")
+    single = Picture(title="", axis="", at=(5,), lines=[Line(name="one", values=(8,))])
+    assert in_characters(single, columns=3, rows=1)[1].endswith("│███│")
 
 
 def test_a_curve_of_nothing_is_drawn_empty() -> None:

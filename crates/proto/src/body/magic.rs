@@ -40,7 +40,10 @@ pub fn media_type(start: &[u8]) -> Option<&'static str> {
     if start.is_empty() {
         return None;
     }
-    if let Some((_, kind)) = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature)) {
+    // Text begins with none of the signatures' bytes but these; it is by far the most common.
+    if !matches!(start.first(), Some(b'<' | b' ' | b'\n' | b'\r' | b'\t' | b'a'..=b'v' | b'x'..=b'z' | b'[' | b'/'))
+        && let Some((_, kind)) = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature))
+    {
         return Some(kind);
     }
     if start.starts_with(b"RIFF") {
@@ -60,7 +63,10 @@ pub fn media_type(start: &[u8]) -> Option<&'static str> {
 fn textual(start: &[u8]) -> Option<&'static str> {
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     let trimmed = text.trim_ascii_start();
-    let lower: Vec<u8> = trimmed.iter().take(64).map(u8::to_ascii_lowercase).collect();
+    let mut lower = [0u8; 16];
+    for (place, byte) in lower.iter_mut().zip(trimmed) {
+        *place = byte.to_ascii_lowercase();
+    }
     if lower.starts_with(b"<!doctype html")
         || lower.starts_with(b"<html")
         || lower.starts_with(b"<head")
@@ -76,8 +82,11 @@ fn textual(start: &[u8]) -> Option<&'static str> {
     if lower.starts_with(b"<svg") {
         return Some("image/svg+xml");
     }
-    let printable = start.iter().all(|byte| matches!(byte, 0x07..=0x0D | 0x1B | 0x20..=0x7E | 0x80..));
-    if !printable {
+    let odd = start.iter().fold(0u8, |seen, byte| {
+        let control = (*byte < 0x20) & !(0x07..=0x0D).contains(byte) & (*byte != 0x1B);
+        seen | u8::from(control) | u8::from(*byte == 0x7F)
+    });
+    if odd != 0 {
         return None;
     }
     if matches!(trimmed.first(), Some(b'{' | b'[')) && looks_like_json(trimmed) {

@@ -201,6 +201,11 @@ impl Offsets {
         self.0.push(fits.unwrap_or(last));
         fits.is_ok()
     }
+    /// Close `cells` empty cells.
+    fn repeat(&mut self, cells: usize) {
+        let last = self.0.last().copied().unwrap_or_default();
+        self.0.resize(self.0.len().saturating_add(cells), last);
+    }
     fn last(&self) -> usize {
         self.0.last().copied().and_then(|end| usize::try_from(end).ok()).unwrap_or_default()
     }
@@ -221,42 +226,66 @@ pub struct Blobs {
     offsets: Offsets,
     bytes: Vec<u8>,
     nulls: Nulls,
+    /// Empty cells at the end that are not written yet: a column nobody fills costs an addition a row.
+    empty: usize,
 }
 
 impl Blobs {
-    fn close(&mut self, valid: bool) {
+    fn close(&mut self) {
         if !self.offsets.close(self.bytes.len()) {
             self.bytes.truncate(self.offsets.last());
         }
-        self.nulls.0.append(valid);
+        self.nulls.0.append_non_null();
+    }
+
+    /// Write the empty cells that wait.
+    fn settle(&mut self) {
+        if self.empty > 0 {
+            self.offsets.repeat(self.empty);
+            self.nulls.0.append_n_nulls(core::mem::take(&mut self.empty));
+        }
     }
 
     /// Add bytes as they are.
     pub fn push_bytes(&mut self, value: Option<&[u8]>) {
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        self.close(value.is_some());
+        let Some(value) = value else {
+            self.empty = self.empty.saturating_add(1);
+            return;
+        };
+        self.settle();
+        self.bytes.extend_from_slice(value);
+        self.close();
     }
 
     /// Add bytes of the traffic as text.
     pub fn push_text(&mut self, value: Option<&[u8]>) {
-        push_text(&mut self.bytes, value.unwrap_or_default());
-        self.close(value.is_some());
+        let Some(value) = value else {
+            self.empty = self.empty.saturating_add(1);
+            return;
+        };
+        self.settle();
+        push_text(&mut self.bytes, value);
+        self.close();
     }
 }
 
 impl Column for Blobs {
     fn len(&self) -> usize {
-        self.offsets.rows()
+        self.offsets.rows().saturating_add(self.empty)
     }
     fn live_bytes(&self) -> usize {
         self.bytes.capacity().saturating_add(self.offsets.live_bytes()).saturating_add(self.nulls.0.allocated_size())
     }
     fn truncate(&mut self, rows: usize) {
+        self.empty = self.empty.min(rows.saturating_sub(self.offsets.rows()));
         self.offsets.truncate(rows);
         self.bytes.truncate(self.offsets.last());
-        self.nulls.0.truncate(rows);
+        if self.nulls.0.len() > rows {
+            self.nulls.0.truncate(rows);
+        }
     }
     fn finish(&mut self, kind: FieldType) -> Result<ArrayRef, ArrowError> {
+        self.settle();
         let offsets = self.offsets.finish();
         let bytes = Buffer::from_vec(core::mem::take(&mut self.bytes));
         let nulls = self.nulls.0.finish();
@@ -340,5 +369,53 @@ impl Column for AddressLists {
         let items = self.items.finish(FieldType::Address)?;
         let field = Arc::new(Field::new("item", DataType::FixedSizeBinary(16), true));
         Ok(Arc::new(ListArray::try_new(field, self.offsets.finish(), items, self.nulls.0.finish())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use arrow_array::cast::AsArray as _;
+
+    use super::*;
+
+    fn cells(column: &mut Blobs) -> Vec<Option<String>> {
+        let array = column.finish(FieldType::Text).unwrap();
+        array.as_string::<i32>().iter().map(|cell| cell.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn empty_cells_stand_where_they_were_pushed() {
+        let mut column = Blobs::default();
+        for value in [None, Some(&b"a"[..]), None, None, Some(b""), Some(b"\xff"), None] {
+            column.push_text(value);
+        }
+        assert_eq!(column.len(), 7);
+        let text = |cell: &str| Some(cell.to_owned());
+        assert_eq!(cells(&mut column), [None, text("a"), None, None, text(""), text("\\xff"), None]);
+        assert_eq!(column.len(), 0);
+        column.push_text(None);
+        assert_eq!(cells(&mut column), [None]);
+    }
+
+    #[test]
+    fn truncating_undoes_cells_written_and_waiting() {
+        for keep in 0..=5 {
+            let mut column = Blobs::default();
+            let all = [Some(&b"a"[..]), None, Some(b"b"), None, None];
+            for value in all {
+                column.push_bytes(value);
+            }
+            column.truncate(keep);
+            assert_eq!(column.len(), keep);
+            column.push_bytes(Some(b"new"));
+            let mut wanted: Vec<Option<String>> = all
+                .iter()
+                .take(keep)
+                .map(|cell| cell.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()))
+                .collect();
+            wanted.push(Some("new".to_owned()));
+            assert_eq!(cells(&mut column), wanted);
+        }
     }
 }

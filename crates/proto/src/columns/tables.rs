@@ -195,6 +195,8 @@ macro_rules! tables {
         pub struct Tables {
             /// Bytes of content pushed since a table was last finished: a cheap sign that one may be full.
             pub content_bytes: usize,
+            /// HTTP exchanges to use again.
+            pub spare_exchanges: Vec<Box<crate::http::Exchange>>,
             $(/// The table of this kind.
             pub $kind: $table,)*
         }
@@ -378,6 +380,8 @@ tables! {
         resp_gap_max: Option<Duration>,
         /// Standard deviation of these times.
         resp_gap_sd: Option<Duration>,
+        /// Why it ended erroneous: exception, panic, time, memory, output, crash, exited, killed, external.
+        fault: Option<Enum>,
         /// How it ended: completed, timed_out, ended, evicted, erroneous.
         outcome: Enum,
     }
@@ -606,7 +610,7 @@ tables! {
     Mail "mail" MailTable MailRow {
         /// "smtp", "pop3" or "imap".
         proto: Enum,
-        /// 1 for the first row of its flow.
+        /// 1 for the first message of its flow.
         trans_depth: Count,
         /// What the client called itself (SMTP).
         helo: Option<Host>,
@@ -778,6 +782,12 @@ tables! {
         wirelen: Bytes,
         /// Link type.
         linktype: Code,
+        /// Tag control information of a VLAN tag that the kernel took out of the bytes.
+        vlan_tci: Option<Code>,
+        /// Its protocol identifier.
+        vlan_tpid: Option<Code>,
+        /// The checksum was left to the sender's card and is not there yet.
+        checksum_unready: Flag,
         /// The packet from its link layer on.
         payload: Content,
     }

@@ -6,11 +6,13 @@
 //!    tracker's limits, parsers by [`PARSER_BYTES`].
 //! 3. A panic costs one flow: it is caught, counted, the flow condemned, and the next packet follows.
 mod counters;
+mod fault;
 mod http;
 mod sink;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use bunker_wire::Packet;
 use bunker_wire::block::{BlockFormat, Packets, packets};
 use bunker_wire::limits::Limits;
 use bunker_wire::tracker::overlap::Overlap;
+use bunker_wire::tracker::restart::{Again, Born, Hand};
 use bunker_wire::tracker::{Checksums, Tracker};
 
 use crate::columns::{MessageKind, Origin, PacketRow};
@@ -27,7 +30,9 @@ use crate::detect::{ByContent, Detect};
 use crate::parser::Wanted;
 
 pub use counters::Counters;
+pub use fault::Fault;
 pub use http::HttpStream;
+pub(crate) use http::base64;
 pub use sink::{Messages, PARSER_BYTES, SWITCHES, outcome_word};
 
 /// Rows of one batch at most.
@@ -57,6 +62,41 @@ pub struct EngineConfig {
     pub http: crate::http::Config,
 }
 
+/// Flows that began, ended, were condemned, encoded: what a worker that starts over must know.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Journalled {
+    /// As [`bunker_wire::tracker::restart::Born`] writes them.
+    pub opened: Vec<u8>,
+    /// Numbers, little endian.
+    pub ended: Vec<u8>,
+    /// Pairs: number, place of the fault in [`Fault::ALL`].
+    pub condemned: Vec<u8>,
+}
+
+fn encode(condemned: &[(u64, Fault)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (uid, fault) in condemned {
+        bytes.extend_from_slice(&uid.to_le_bytes());
+        bytes.extend_from_slice(&(*fault as u64).to_le_bytes());
+    }
+    bytes
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes))
+}
+
+fn decode(bytes: &[u8]) -> Vec<(u64, Fault)> {
+    let fault = |place: u64| Fault::ALL.get(usize::try_from(place).ok()?).copied();
+    bytes
+        .chunks_exact(16)
+        .filter_map(|pair| {
+            let mut words = words(pair);
+            Some((words.next()?, fault(words.next()?)?))
+        })
+        .collect()
+}
+
 /// Whether a block is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fed {
@@ -83,6 +123,8 @@ pub struct Engine<D = ByContent> {
     ready_bytes: usize,
     /// Block that was not fed to its end, and how many of its packets were.
     unfinished: Option<(u64, usize)>,
+    /// Packets that are passed over, by block and place in it: a fault that belongs to no flow.
+    passed_over: HashSet<(u64, u32)>,
     fault: Option<ArrowError>,
 }
 
@@ -105,6 +147,7 @@ impl<D: Detect> Engine<D> {
             ready_rows: 0,
             ready_bytes: 0,
             unfinished: None,
+            passed_over: HashSet::new(),
             fault: None,
         }
     }
@@ -133,6 +176,20 @@ impl<D: Detect> Engine<D> {
     /// # Errors
     /// Another block has not been fed to its end.
     pub fn feed(&mut self, format: BlockFormat, block: &[u8], number: u64) -> Result<Fed, BlockUnfinished> {
+        self.feed_up_to(format, block, number, usize::MAX)
+    }
+
+    /// The same up to a packet: what stands before it is fed, then the answer is [`Fed::TakeFirst`].
+    ///
+    /// # Errors
+    /// Another block has not been fed to its end.
+    pub fn feed_up_to(
+        &mut self,
+        format: BlockFormat,
+        block: &[u8],
+        number: u64,
+        end: usize,
+    ) -> Result<Fed, BlockUnfinished> {
         let mut done = match self.unfinished.take() {
             Some((unfinished, done)) if unfinished == number => done,
             Some(other) => {
@@ -153,23 +210,26 @@ impl<D: Detect> Engine<D> {
         }
         loop {
             let before = iterator.left();
-            let whole = self.burst(&mut iterator);
+            let whole = self.burst(&mut iterator, done, end.saturating_sub(done).min(BURST));
             done = done.saturating_add(before.saturating_sub(iterator.left()) as usize);
             self.close_full_tables();
             if whole {
                 return Ok(Fed::Whole);
             }
-            if self.pending_bytes() >= TAKE_BYTES {
+            if self.pending_bytes() >= TAKE_BYTES || done >= end {
                 self.unfinished = Some((number, done));
                 return Ok(Fed::TakeFirst);
             }
         }
     }
 
-    /// Feed up to [`BURST`] packets; true when the block has no more.
-    fn burst(&mut self, iterator: &mut Packets<'_>) -> bool {
-        let mut left = BURST;
+    /// Feed up to `left` packets, of which the first has the number `first`; true when the block has no more.
+    fn burst(&mut self, iterator: &mut Packets<'_>, first: usize, mut left: usize) -> bool {
+        let block = self.messages.block;
+        let mut place = u32::try_from(first).unwrap_or(u32::MAX);
         loop {
+            let passed_over = &self.passed_over;
+            let place = &mut place;
             let (tracker, messages, want) = (&mut self.tracker, &mut self.messages, self.want);
             let (iterator, left) = (&mut *iterator, &mut left);
             // What a panic leaves half done is put right by `recover`, before anything looks at it.
@@ -179,7 +239,16 @@ impl<D: Detect> Engine<D> {
                     let claimed = iterator.left();
                     match iterator.next() {
                         None => return true,
-                        Some(Ok(packet)) => feed_one(tracker, messages, want, &packet),
+                        Some(Ok(packet)) => {
+                            // Before it is fed: a packet that panics is not fed again.
+                            let here = core::mem::replace(place, place.saturating_add(1));
+                            tracker.at(block, here);
+                            if !passed_over.is_empty() && passed_over.contains(&(block, here)) {
+                                tracker.pass_over();
+                            } else {
+                                feed_one(tracker, messages, want, &packet);
+                            }
+                        }
                         Some(Err(_)) => {
                             let counters = &mut messages.counters;
                             counters.damaged_blocks = counters.damaged_blocks.saturating_add(1);
@@ -202,7 +271,7 @@ impl<D: Detect> Engine<D> {
         self.messages.counters.panics = self.messages.counters.panics.saturating_add(1);
         self.tracker.count_lost();
         if let Some(uid) = self.tracker.recover_after_panic() {
-            self.messages.condemn(uid);
+            self.messages.condemn(uid, Fault::Panic);
         }
     }
 
@@ -230,8 +299,72 @@ impl<D: Detect> Engine<D> {
     }
 
     /// A flow on which an analyzer failed: nothing of it follows, its record says `erroneous`, unless that is gone already.
-    pub fn condemn(&mut self, uid: u64) -> bool {
-        self.messages.condemn(uid)
+    pub fn condemn(&mut self, uid: u64, fault: Fault) -> bool {
+        self.messages.condemn(uid, fault)
+    }
+
+    /// This flow is condemned as soon as it opens.
+    pub fn leave_out(&mut self, uid: u64, fault: Fault) {
+        self.messages.leave_out(uid, fault);
+    }
+
+    /// This packet is counted and not looked at.
+    pub fn pass_over(&mut self, block: u64, packet: u32) {
+        self.passed_over.insert((block, packet));
+    }
+
+    /// Show what is in hand on this page.
+    pub fn show(&mut self, hand: Hand) {
+        self.tracker.show(hand);
+    }
+
+    /// Keep a journal for a worker that may have to start over.
+    pub const fn keep_journal(&mut self) {
+        self.tracker.keep_journal();
+    }
+
+    /// What has changed since the last call; call it when all messages are taken.
+    pub fn take_journal(&mut self) -> Journalled {
+        let (opened, ended) = self.tracker.take_journal();
+        Journalled { opened, ended, condemned: encode(&self.messages.take_newly()) }
+    }
+
+    /// The same for everything that lives, as if it had begun just now.
+    pub fn whole_journal(&mut self) -> Journalled {
+        Journalled { opened: self.tracker.born(), ended: Vec::new(), condemned: encode(&self.messages.all_condemned()) }
+    }
+
+    /// (number of the next flow, packet time).
+    #[must_use]
+    pub const fn clock(&self) -> (u64, u64) {
+        (self.tracker.next_uid(), self.tracker.now_ns())
+    }
+
+    /// Packets of the block in hand that are fed; 0: no block is in hand.
+    #[must_use]
+    pub fn fed(&self) -> usize {
+        self.unfinished.map_or(0, |(_, done)| done)
+    }
+
+    /// Before the first block: from now on blocks are read again, which another engine had read before. Only flows that were open
+    /// when it stopped are opened, under the numbers they had.
+    ///
+    /// Args: journals in any order, and what `clock` said at the end.
+    pub fn read_again(&mut self, journals: &[Journalled], clock: (u64, u64)) {
+        let ended: HashSet<u64> = journals.iter().flat_map(|one| words(&one.ended)).collect();
+        let flows = journals.iter().flat_map(|one| Born::read_all(&one.opened));
+        let open = flows.filter(|born| !ended.contains(&born.uid));
+        self.tracker.read_again(Again::new(open, clock.0, clock.1));
+        for (uid, fault) in journals.iter().flat_map(|one| decode(&one.condemned)) {
+            if !ended.contains(&uid) {
+                self.messages.leave_out(uid, fault);
+            }
+        }
+    }
+
+    /// Everything has been read again; how many flows could not be opened again, because their blocks are gone.
+    pub fn caught_up(&mut self) -> usize {
+        self.tracker.caught_up()
     }
 
     /// Close tables that have a batch's size. The flow table waits: outcomes may still change.
@@ -306,10 +439,12 @@ impl<D: Detect> Engine<D> {
         let Some(mut batch) = self.messages.tables.finish(MessageKind::Flow)? else { return Ok(Vec::new()) };
         self.messages.counters.rows = self.messages.counters.rows.saturating_add(batch.num_rows() as u64);
         if changed {
-            let words = StringArray::from_iter_values(outcomes.into_iter().map(outcome_word));
+            let faults: StringArray = outcomes.iter().map(|(_, fault)| fault.map(Fault::word)).collect();
+            let words = StringArray::from_iter_values(outcomes.iter().map(|(outcome, _)| outcome_word(*outcome)));
             let mut columns = batch.columns().to_vec();
-            if let Some(last) = columns.last_mut() {
-                *last = Arc::new(words);
+            if let [.., fault, outcome] = columns.as_mut_slice() {
+                *fault = Arc::new(faults);
+                *outcome = Arc::new(words);
             }
             batch = RecordBatch::try_new(batch.schema(), columns)?;
         }
@@ -320,7 +455,7 @@ impl<D: Detect> Engine<D> {
     /// The oldest block that holds the first packet of a flow that has not ended: a worker that starts over reads from there.
     #[must_use]
     pub fn oldest_needed_block(&self) -> Option<u64> {
-        self.messages.oldest_needed_block()
+        [self.messages.oldest_needed_block(), self.tracker.oldest_fragment_block()].into_iter().flatten().min()
     }
 
     /// Bytes of traffic held: streams, parsers, tables, batches.
@@ -382,6 +517,9 @@ fn feed_one<D: Detect>(tracker: &mut Tracker, messages: &mut Messages<D>, want: 
         caplen: packet.captured.len() as u64,
         wirelen: u64::from(packet.wire_len),
         linktype: packet.linktype,
+        vlan_tci: packet.vlan.map(|(tci, _)| tci),
+        vlan_tpid: packet.vlan.map(|(_, tpid)| tpid),
+        checksum_unready: packet.checksum_not_ready,
         payload: packet.captured,
     };
     messages.tables.Packet.push(origin, row);

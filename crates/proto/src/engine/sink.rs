@@ -4,12 +4,13 @@
 //! 1. A parser that panics costs its flow: the flow is condemned, its parser dropped, half a row undone; the rest goes on.
 //! 2. Of a condemned flow nothing is delivered any more but its flow record, which says `erroneous`.
 //! 3. A flow record's outcome can still become `erroneous` until the flow table is taken.
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bunker_wire::{Direction, Flow, FlowSummary, Outcome, Sink};
 
 use super::counters::Counters;
+use super::fault::Fault;
 use crate::columns::{ChunkRow, DatagramRow, FlowRow, MessageKind, Origin, Tables};
 use crate::detect::{DETECT_BYTES, Detect, Found};
 use crate::parser::{Context, DatagramParser, Services, Step, StreamParser, Wanted};
@@ -86,8 +87,12 @@ pub struct Messages<D> {
     pub block: u64,
     slots: Vec<Slot>,
     blocks: BTreeMap<u64, u32>,
-    condemned: HashSet<u64>,
-    closed: Vec<(u64, Outcome)>,
+    condemned: HashMap<u64, Fault>,
+    /// Condemned since the journal was taken.
+    newly: Vec<(u64, Fault)>,
+    /// To be condemned as soon as they open.
+    left_out: HashMap<u64, Fault>,
+    closed: Vec<(u64, Outcome, Option<Fault>)>,
     changed: bool,
     words: Vec<u8>,
     now_ns: u64,
@@ -107,7 +112,9 @@ impl<D: Detect> Messages<D> {
             block: 0,
             slots: Vec::new(),
             blocks: BTreeMap::new(),
-            condemned: HashSet::new(),
+            condemned: HashMap::new(),
+            newly: Vec::new(),
+            left_out: HashMap::new(),
             closed: Vec::new(),
             changed: false,
             words: Vec::new(),
@@ -137,16 +144,17 @@ impl<D: Detect> Messages<D> {
     /// Whether anything may still be delivered of this flow.
     #[must_use]
     pub fn is_condemned(&self, uid: u64) -> bool {
-        !self.condemned.is_empty() && self.condemned.contains(&uid)
+        !self.condemned.is_empty() && self.condemned.contains_key(&uid)
     }
 
     /// A fault hit this flow: it ends `erroneous`, nothing else of it follows. False: no such flow, or its record is gone.
-    pub fn condemn(&mut self, uid: u64) -> bool {
-        if let Some((_, outcome)) = self.closed.iter_mut().find(|(closed, _)| *closed == uid) {
+    pub fn condemn(&mut self, uid: u64, fault: Fault) -> bool {
+        if let Some((_, outcome, maybe_fault)) = self.closed.iter_mut().find(|(closed, _, _)| *closed == uid) {
             if *outcome != Outcome::Erroneous {
                 let counter = outcome_counter(&mut self.counters, *outcome);
                 *counter = counter.saturating_sub(1);
                 *outcome = Outcome::Erroneous;
+                *maybe_fault = Some(fault);
                 self.changed = true;
                 self.counters.flows_erroneous = self.counters.flows_erroneous.saturating_add(1);
             }
@@ -154,21 +162,47 @@ impl<D: Detect> Messages<D> {
         }
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.uid == uid) else { return false };
         slot.state = State::Done;
-        self.condemned.insert(uid);
+        self.mark(uid, fault);
         true
+    }
+
+    /// The first fault counts.
+    fn mark(&mut self, uid: u64, fault: Fault) {
+        if let std::collections::hash_map::Entry::Vacant(place) = self.condemned.entry(uid) {
+            place.insert(fault);
+            self.newly.push((uid, fault));
+        }
+    }
+
+    /// Condemn this flow as soon as it opens.
+    pub fn leave_out(&mut self, uid: u64, fault: Fault) {
+        self.left_out.insert(uid, fault);
+    }
+
+    /// Living flows that were condemned since the last call.
+    pub fn take_newly(&mut self) -> Vec<(u64, Fault)> {
+        let mut newly = core::mem::take(&mut self.newly);
+        newly.retain(|(uid, _)| self.condemned.contains_key(uid));
+        newly
+    }
+
+    /// All living flows that are condemned.
+    pub fn all_condemned(&self) -> Vec<(u64, Fault)> {
+        self.condemned.iter().map(|(uid, fault)| (*uid, *fault)).collect()
     }
 
     /// The outcomes of the flow table's rows, in order, and whether one of them has changed since its row was written; the list
     /// starts over.
-    pub fn take_outcomes(&mut self) -> (Vec<Outcome>, bool) {
-        let outcomes = core::mem::take(&mut self.closed).into_iter().map(|(_, outcome)| outcome).collect();
+    pub fn take_outcomes(&mut self) -> (Vec<(Outcome, Option<Fault>)>, bool) {
+        let outcomes =
+            core::mem::take(&mut self.closed).into_iter().map(|(_, outcome, fault)| (outcome, fault)).collect();
         (outcomes, core::mem::take(&mut self.changed))
     }
 
     fn panicked(&mut self, flow: &Flow) {
         self.counters.panics = self.counters.panics.saturating_add(1);
         self.tables.repair();
-        self.condemned.insert(flow.uid);
+        self.mark(flow.uid, Fault::Panic);
         if let Some(slot) = self.slots.get_mut(flow.slot as usize) {
             slot.state = State::Done;
         }
@@ -398,6 +432,11 @@ impl<D: Detect> Sink for Messages<D> {
                 self.slots.push(slot);
             }
         }
+        if !self.left_out.is_empty()
+            && let Some(fault) = self.left_out.remove(&flow.uid)
+        {
+            self.condemn(flow.uid, fault);
+        }
     }
 
     fn roles_flipped(&mut self, _flow: &Flow) {}
@@ -500,7 +539,9 @@ impl<D: Detect> Sink for Messages<D> {
         if !self.is_condemned(flow.uid) {
             self.close_parser(flow, state);
         }
-        let outcome = if self.condemned.remove(&flow.uid) { Outcome::Erroneous } else { outcome };
+        let maybe_fault = self.condemned.remove(&flow.uid);
+        let outcome = if maybe_fault.is_some() { Outcome::Erroneous } else { outcome };
+        let maybe_fault = maybe_fault.or((outcome == Outcome::Erroneous).then_some(Fault::Panic));
         if let Some(open) = self.blocks.get_mut(&block) {
             *open = open.saturating_sub(1);
             if *open == 0 {
@@ -519,13 +560,20 @@ impl<D: Detect> Sink for Messages<D> {
             }
         }
         if self.wanted.has(MessageKind::Flow) {
-            self.write_flow(flow, summary, services, outcome);
+            self.write_flow(flow, summary, services, outcome, maybe_fault);
         }
     }
 }
 
 impl<D: Detect> Messages<D> {
-    fn write_flow(&mut self, flow: &Flow, summary: &FlowSummary, services: Services, outcome: Outcome) {
+    fn write_flow(
+        &mut self,
+        flow: &Flow,
+        summary: &FlowSummary,
+        services: Services,
+        outcome: Outcome,
+        maybe_fault: Option<Fault>,
+    ) {
         self.words.clear();
         services.write(&mut self.words);
         let duration = summary.last_ts_ns.saturating_sub(flow.first_ts_ns);
@@ -539,7 +587,7 @@ impl<D: Detect> Messages<D> {
         let (orig_lengths, resp_lengths) = (orig.lengths(orig_ip_bytes), resp.lengths(resp_ip_bytes));
         let (orig_gaps, resp_gaps) = (orig.gaps(), resp.gaps());
         let [orig_mss, resp_mss] = summary.mss;
-        self.closed.push((flow.uid, outcome));
+        self.closed.push((flow.uid, outcome, maybe_fault));
         self.tables.Flow.push(
             Origin::of(flow, flow.first_ts_ns),
             FlowRow {
@@ -615,6 +663,7 @@ impl<D: Detect> Messages<D> {
                 resp_gap_mean: resp_gaps.map(|of| of.mean),
                 resp_gap_max: resp_gaps.map(|of| of.max),
                 resp_gap_sd: resp_gaps.map(|of| of.deviation),
+                fault: maybe_fault.map(|fault| fault.word().as_bytes()),
                 outcome: outcome_word(outcome).as_bytes(),
             },
         );

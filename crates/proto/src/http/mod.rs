@@ -7,9 +7,10 @@
 //! 3. Any cut of the input gives the same transactions.
 pub mod connection;
 pub mod head;
-mod message;
+pub(crate) mod message;
+pub mod preamble;
 
-pub use connection::{Connection, Upgrade};
+pub use connection::{Connection, Exchange, Upgrade};
 pub use head::flags;
 
 use crate::body::{BodyLimits, Digests};
@@ -64,7 +65,7 @@ pub struct Side<'a> {
     /// Media type by content.
     pub maybe_magic: Option<&'static str>,
     /// Hashes, if wanted and there is a body.
-    pub maybe_digests: Option<Digests>,
+    pub maybe_digests: Option<&'a Digests>,
     /// Number of headers.
     pub headers: u32,
 }
@@ -80,13 +81,13 @@ pub struct Transaction<'a> {
     pub depth: u32,
     /// Method.
     pub method: Option<&'a [u8]>,
-    /// Host, from the header or the target.
+    /// Host, from the target if it names one, else from the header.
     pub host: Option<&'a [u8]>,
     /// Target.
     pub uri: Option<&'a [u8]>,
     /// Referer.
     pub referrer: Option<&'a [u8]>,
-    /// Version digits of the last message.
+    /// Version digits of the response, else of the request.
     pub version: Option<&'a [u8]>,
     /// User-Agent.
     pub user_agent: Option<&'a [u8]>,
@@ -122,6 +123,12 @@ pub struct Transaction<'a> {
 pub trait TransactionSink {
     /// A transaction is complete.
     fn transaction(&mut self, transaction: &Transaction<'_>);
+    /// An exchange that was used before, if one is kept: saves its allocations.
+    fn spare(&mut self) -> Box<Exchange> {
+        Box::default()
+    }
+    /// An exchange that is not needed any more.
+    fn keep(&mut self, _exchange: Box<Exchange>) {}
 }
 
 /// What first bytes tell.
@@ -135,15 +142,25 @@ pub enum Verdict {
     NeedMore,
 }
 
-/// Whether a direction's first bytes are HTTP/1: a known method and a space, or a status line.
+/// Whether a direction's first bytes are HTTP/1: a known method and a space, a status line, or any first line that names HTTP/1.
 #[must_use]
 pub fn looks_like_http(bytes: &[u8]) -> Verdict {
+    if let [b'\r' | b'P', ..] = bytes {
+        match preamble::looks_like_proxied_http(bytes) {
+            Verdict::Yes => return Verdict::Yes,
+            Verdict::NeedMore => return Verdict::NeedMore,
+            Verdict::No => {}
+        }
+    }
     let mut start = bytes;
     while let [b'\r' | b'\n', rest @ ..] = start {
         start = rest;
     }
     if start.is_empty() {
         return if bytes.len() > 64 { Verdict::No } else { Verdict::NeedMore };
+    }
+    if start.starts_with(b"GET /") || start.starts_with(b"HTTP/1.") {
+        return Verdict::Yes;
     }
     let mut prefix = false;
     for method in head::METHODS {
@@ -160,13 +177,17 @@ pub fn looks_like_http(bytes: &[u8]) -> Verdict {
     if start.get(..length).is_some_and(|begin| begin.eq_ignore_ascii_case(b"HTTP/".get(..length).unwrap_or(&[]))) {
         return if length == 5 { Verdict::Yes } else { Verdict::NeedMore };
     }
-    // An unknown method is believed when the whole line says HTTP.
-    if head::begins_request(start) {
-        if let Some(end) = memchr::memchr(b'\n', start) {
-            let line = start.get(..end).unwrap_or(&[]).trim_ascii_end();
-            return if line.windows(6).any(|part| part == b" HTTP/") { Verdict::Yes } else { Verdict::No };
-        }
-        return if start.len() < 2_048 { Verdict::NeedMore } else { Verdict::No };
+    // Anything else is believed when its whole first line says HTTP/1, as the nonsense that scanners send does.
+    const LINE: usize = 2_048;
+    let end = memchr::memchr(b'\n', start);
+    let line = start.get(..end.unwrap_or(start.len()).min(LINE)).unwrap_or(start);
+    if end.is_some() && memchr::memmem::find(line, b"HTTP/1").is_some() {
+        return Verdict::Yes;
     }
-    if prefix { Verdict::NeedMore } else { Verdict::No }
+    let text = line.iter().all(|byte| matches!(byte, b'\t' | b'\r' | b' '..=b'~' | 0x80..));
+    if prefix || (end.is_none() && text && start.len() < LINE && head::begins_request(start)) {
+        Verdict::NeedMore
+    } else {
+        Verdict::No
+    }
 }

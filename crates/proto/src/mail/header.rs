@@ -46,24 +46,51 @@ pub fn address_of(value: &[u8]) -> Option<&[u8]> {
     (memchr::memchr(b'@', bare).is_some() && memchr::memchr(b' ', bare).is_none()).then_some(bare)
 }
 
-/// The first IP address in a text, in 16 bytes.
-#[must_use]
-pub fn find_ip(value: &[u8]) -> Option<[u8; 16]> {
+/// The IP addresses in a text: where each stands, and its 16 bytes.
+fn ips(value: &[u8]) -> impl Iterator<Item = (usize, usize, [u8; 16])> {
+    let mut at = 0usize;
     let tokens = value.split(|byte| !(byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')));
-    tokens.filter(|token| (3..=46).contains(&token.len())).find_map(|token| {
+    tokens.filter_map(move |token| {
+        let start = at;
+        at = at.saturating_add(token.len()).saturating_add(1);
+        if !(3..=46).contains(&token.len()) {
+            return None;
+        }
         // "IPv6:2001:db8::1" leaves a digit or a colon in front of the address.
-        let token = match token {
+        let address = match token {
             [b':', rest @ ..] if !rest.starts_with(b":") => rest,
             [b'6', b':', rest @ ..] => rest,
             other => other,
         };
-        let text = core::str::from_utf8(token.strip_suffix(b".").unwrap_or(token)).ok()?;
-        match text.parse::<core::net::IpAddr>().ok()? {
-            core::net::IpAddr::V4(v4) => Some(v4.to_ipv6_mapped().octets()),
+        let text = core::str::from_utf8(address.strip_suffix(b".").unwrap_or(address)).ok()?;
+        let found = match text.parse::<core::net::IpAddr>().ok()? {
+            core::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             // "::1" may be an address; "::" and the like are punctuation.
-            core::net::IpAddr::V6(v6) => (text.len() > 2).then(|| v6.octets()),
-        }
+            core::net::IpAddr::V6(v6) => (text.len() > 2).then(|| v6.octets())?,
+        };
+        Some((start, start.saturating_add(token.len()), found))
     })
+}
+
+/// The first IP address in a text, in 16 bytes.
+#[must_use]
+pub fn find_ip(value: &[u8]) -> Option<[u8; 16]> {
+    ips(value).next().map(|(_, _, address)| address)
+}
+
+/// The address of a hop in a `Received` field, by Zeek's rule: of those in brackets or between blanks the second, else the first.
+#[must_use]
+pub fn find_hop(value: &[u8]) -> Option<[u8; 16]> {
+    let mut wrapped = ips(value).filter(|(start, end, _)| {
+        let before = start.checked_sub(1).and_then(|at| value.get(at));
+        let pair = (before, value.get(*end));
+        matches!(
+            pair,
+            (Some(b'['), Some(b']')) | (Some(b'('), Some(b')')) | (Some(b'{'), Some(b'}')) | (Some(b' '), Some(b' '))
+        ) || (before == Some(&b'v') && value.get(*end) == Some(&b']'))
+    });
+    let first = wrapped.next();
+    wrapped.next().or(first).map(|(_, _, address)| address)
 }
 
 /// The value before its parameters, lower case.
@@ -198,6 +225,10 @@ mod tests {
         let v4 = |bytes: [u8; 4]| core::net::Ipv4Addr::from(bytes).to_ipv6_mapped().octets();
         assert_eq!(find_ip(b"from x (y [192.0.2.7]) by z").unwrap(), v4([192, 0, 2, 7]));
         assert_eq!(find_ip(b"from [IPv6:2001:db8::1] by").unwrap().first_chunk::<2>().unwrap(), &[0x20, 0x01]);
+        assert_eq!(find_hop(b"from a (b [192.0.2.7]) by c").unwrap(), v4([192, 0, 2, 7]));
+        assert_eq!(find_hop(b"from a [192.0.2.7] (192.0.2.8) by c").unwrap(), v4([192, 0, 2, 8]));
+        assert!(find_hop(b"from a (helo=192.0.2.7) by c").is_none());
+        assert_eq!(find_hop(b"from [IPv6:2001:db8::1] by").unwrap().first_chunk::<2>().unwrap(), &[0x20, 0x01]);
         assert!(find_ip(b"from face.example by 300.1.1.1 :: 12:30:00").is_none());
     }
 

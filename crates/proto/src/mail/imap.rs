@@ -168,21 +168,22 @@ impl ImapStream {
                 return Step::More;
             }
             let switch = if self.client == Some(direction) {
-                self.from_client(context, &line, ts_ns);
+                self.client_said(context, &line, ts_ns);
                 None
             } else {
-                self.from_server(context, &line, ts_ns)
+                self.server_said(context, &line, ts_ns)
             };
             self.line = line;
             match switch {
                 Some(Wants::StartTls) => return Step::Switched { used: bytes.len().saturating_sub(rest.len()) },
-                Some(Wants::Compress) => {
+                // Compression twice is forbidden (RFC 4978 section 3).
+                Some(Wants::Compress) if self.sides.iter().all(|side| side.inflate.is_none()) => {
                     for side in &mut self.sides {
                         side.inflate = Some(Inflate { stream: Box::new(Decompress::new(false)), given: 0, made: 0 });
                     }
                     return self.inflate(context, direction, rest, ts_ns);
                 }
-                Some(Wants::Append) | None => {}
+                Some(Wants::Append | Wants::Compress) | None => {}
             }
         }
         Step::More
@@ -195,9 +196,8 @@ impl ImapStream {
         loop {
             let Some(inflate) = &mut self.side(direction).inflate else { return Step::Finished };
             let (in_before, out_before) = (inflate.stream.total_in(), inflate.stream.total_out());
-            let Ok(status) = inflate.stream.decompress(rest, &mut out, FlushDecompress::Sync) else {
-                return Step::Finished; // damaged: nothing behind it can be read
-            };
+            // What was inflated before a damage counts; nothing behind it can be read.
+            let status = inflate.stream.decompress(rest, &mut out, FlushDecompress::Sync);
             let used = usize::try_from(inflate.stream.total_in().saturating_sub(in_before)).unwrap_or(0);
             let made = usize::try_from(inflate.stream.total_out().saturating_sub(out_before)).unwrap_or(0);
             rest = rest.get(used..).unwrap_or_default();
@@ -208,10 +208,14 @@ impl ImapStream {
                 return Step::Finished;
             }
             let step = self.plain(context, direction, out.get(..made).unwrap_or_default(), ts_ns);
-            if step != Step::More {
-                return step;
+            // TLS inside compression does not exist: a switch counts bytes that are no longer the stream's.
+            if step != Step::More || status.is_err() {
+                return Step::Finished;
             }
-            if (used == 0 && made == 0) || (rest.is_empty() && made < INFLATE_BYTES) || status == Status::StreamEnd {
+            if (used == 0 && made == 0)
+                || (rest.is_empty() && made < INFLATE_BYTES)
+                || matches!(status, Ok(Status::StreamEnd))
+            {
                 return Step::More;
             }
         }
@@ -249,7 +253,7 @@ impl ImapStream {
         write(context, &mut self.session, draft, false);
     }
 
-    fn from_client(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) {
+    fn client_said(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) {
         let (is_append, tag) = match self.command.take() {
             // What follows a literal of the same command.
             Some((tag, is_append)) => (is_append, tag),
@@ -298,7 +302,7 @@ impl ImapStream {
     }
 
     /// A line of the server; what begins behind it.
-    fn from_server(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) -> Option<Wants> {
+    fn server_said(&mut self, context: &mut Context<'_>, line: &[u8], ts_ns: u64) -> Option<Wants> {
         let announces = literal(line);
         let server = self.client?.other();
         let side = self.side(server);

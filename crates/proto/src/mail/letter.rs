@@ -294,22 +294,17 @@ impl Letter {
         } else {
             self.flags |= flags::MANY_PARTS;
         }
-        self.part = Some(Part {
-            coding,
-            reader: BodyReader::new(b"", &BodyLimits::default(), false, self.asked.hashes && described),
-            described,
-            line_end: Vec::new(),
-            bits: 0,
-            count: 0,
-            pending: Vec::new(),
-        });
+        let mut reader = BodyReader::idle();
+        reader.begin(b"", &BodyLimits::default(), false, self.asked.hashes && described);
+        self.part =
+            Some(Part { coding, reader, described, line_end: Vec::new(), bits: 0, count: 0, pending: Vec::new() });
     }
 
     fn end_part(&mut self, at_end: bool) {
         let Some(mut part) = self.part.take() else { return };
         if at_end {
             let line_end = core::mem::take(&mut part.line_end);
-            part.reader.feed(&line_end);
+            part.reader.feed(&line_end, true);
         }
         if !part.described {
             return;
@@ -338,8 +333,8 @@ impl Part {
                 let end = if piece.ends_with(b"\r\n") { 2 } else { usize::from(piece.ends_with(b"\n")) };
                 let (text, line_end) = piece.split_at_checked(piece.len().saturating_sub(end)).unwrap_or((piece, &[]));
                 let before = core::mem::take(&mut self.line_end);
-                self.reader.feed(&before);
-                self.reader.feed(text);
+                self.reader.feed(&before, false);
+                self.reader.feed(text, false);
                 self.line_end = line_end.to_vec();
             }
             Coding::Base64 => self.base64(piece),
@@ -370,7 +365,7 @@ impl Part {
                 out.push(((self.bits >> self.count) & 0xFF) as u8);
             }
         }
-        self.reader.feed(&out);
+        self.reader.feed(&out, false);
     }
 
     /// RFC 2045 section 6.7.
@@ -409,7 +404,7 @@ impl Part {
         if ends && !soft {
             self.line_end = line_end.to_vec();
         }
-        self.reader.feed(&out);
+        self.reader.feed(&out, false);
     }
 }
 

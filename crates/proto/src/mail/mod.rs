@@ -21,7 +21,7 @@ pub use smtp::SmtpStream;
 
 use crate::columns::{MailRow, MessageKind, TextItems};
 use crate::parser::{Context, Service};
-use header::{address_of, addresses, fields, find_ip};
+use header::{address_of, addresses, fields, find_hop, find_ip};
 use letter::{Asked, Letter};
 
 /// Recipients of one message that are kept. RFC 5321 section 4.5.3.1.8: servers take 100 at least; Postfix takes 1,000.
@@ -59,8 +59,8 @@ pub mod flags {
 pub struct Session {
     /// The protocol.
     pub service: Service,
-    /// Rows so far.
-    pub rows: u64,
+    /// Messages that were moved so far, envelopes alone not counted.
+    pub moved: u64,
     /// What the client called itself.
     pub helo: Vec<u8>,
     /// Mechanism of the authentication that was tried.
@@ -75,7 +75,7 @@ impl Session {
     /// Nothing known.
     #[must_use]
     pub const fn new(service: Service) -> Self {
-        Self { service, rows: 0, helo: Vec::new(), auth: None, tls: false, last_reply: (None, Vec::new()) }
+        Self { service, moved: 0, helo: Vec::new(), auth: None, tls: false, last_reply: (None, Vec::new()) }
     }
 
     /// Bytes held.
@@ -166,9 +166,9 @@ impl Facts {
                 b"in-reply-to" => self.in_reply_to = Some(value),
                 b"subject" => self.subject = Some(value),
                 b"x-originating-ip" => self.originating_ip = find_ip(&value),
-                b"user-agent" | b"x-mailer" => self.user_agent = Some(value),
+                b"user-agent" | b"x-mailer" | b"x-user-agent" => self.user_agent = Some(value),
                 b"received" => {
-                    if let Some(address) = find_ip(&value)
+                    if let Some(address) = find_hop(&value)
                         && self.path.last() != Some(&address)
                         && self.path.len() < HOPS
                     {
@@ -185,7 +185,10 @@ impl Facts {
 /// Write the row of a message; `reply`: the last reply belongs to it.
 pub fn write(context: &mut Context<'_>, session: &mut Session, mut draft: Draft, reply: bool) {
     context.confirm(session.service);
-    session.rows = session.rows.saturating_add(1);
+    let depth = session.moved.saturating_add(1);
+    if draft.letter.is_some() && draft.flags & flags::UNFINISHED == 0 {
+        session.moved = depth;
+    }
     if !context.wanted.has(MessageKind::Mail) {
         return;
     }
@@ -214,7 +217,7 @@ pub fn write(context: &mut Context<'_>, session: &mut Session, mut draft: Draft,
         origin,
         MailRow {
             proto: session.service.name().as_bytes(),
-            trans_depth: session.rows,
+            trans_depth: depth,
             helo: (!session.helo.is_empty()).then_some(session.helo.as_slice()),
             mailfrom: draft.mailfrom.as_deref(),
             rcptto: Some(&draft.rcptto).filter(|items| full(items)),

@@ -138,7 +138,7 @@ impl PopStream {
         false
     }
 
-    fn from_server(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8], ts_ns: u64) -> Step {
+    fn server_said(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8], ts_ns: u64) -> Step {
         let mut rest = bytes;
         while !rest.is_empty() {
             match &mut self.talk {
@@ -190,7 +190,7 @@ impl StreamParser for PopStream {
             if matches!(bytes.first(), Some(b'+' | b'-')) { direction.other() } else { direction }
         });
         if client != direction {
-            return self.from_server(context, direction, bytes, ts_ns);
+            return self.server_said(context, direction, bytes, ts_ns);
         }
         let mut rest = bytes;
         let mut line = core::mem::take(&mut self.line);

@@ -209,7 +209,7 @@ impl SmtpStream {
         }
     }
 
-    fn from_client(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8], ts_ns: u64) -> Step {
+    fn client_said(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8], ts_ns: u64) -> Step {
         let mut rest = bytes;
         while !rest.is_empty() {
             match &mut self.talk {
@@ -289,7 +289,7 @@ impl SmtpStream {
         false
     }
 
-    fn from_server(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8]) -> Step {
+    fn server_said(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8]) -> Step {
         let mut rest = bytes;
         let mut line = core::mem::take(&mut self.line);
         let mut step = Step::More;
@@ -319,9 +319,9 @@ impl SmtpStream {
 impl StreamParser for SmtpStream {
     fn data(&mut self, context: &mut Context<'_>, direction: Direction, bytes: &[u8], ts_ns: u64) -> Step {
         if self.is_client(direction, bytes) {
-            self.from_client(context, direction, bytes, ts_ns)
+            self.client_said(context, direction, bytes, ts_ns)
         } else {
-            self.from_server(context, direction, bytes)
+            self.server_said(context, direction, bytes)
         }
     }
 

@@ -9,7 +9,6 @@
 mod keys;
 mod packet;
 
-pub use keys::{V1, V2};
 pub use packet::IDENTIFIER_BYTES;
 
 use bunker_wire::Direction;
@@ -112,7 +111,7 @@ impl QuicDatagrams {
         // The first packet of a client, or its first after Retry.
         let keys = keys_of(packet.version, packet.dcid)?;
         let plain = unprotect(packet, side_of(&keys, true))?;
-        self.handshake.client_side = Some(direction);
+        self.handshake.client_is(direction);
         self.version = packet.version;
         self.dcid = packet.dcid.to_vec();
         self.keys = Some(keys);
@@ -227,6 +226,7 @@ impl DatagramParser for QuicDatagrams {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::keys::{V1, V2};
     use super::*;
 
     fn hello(name: &[u8]) -> Vec<u8> {

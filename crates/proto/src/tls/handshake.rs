@@ -14,8 +14,8 @@ use super::{flags, words};
 use crate::columns::{MessageKind, TextItems, TlsRow};
 use crate::parser::{Context, Service};
 
-/// Letters of `ssl_history` kept. Zeek: 15.
-pub const HISTORY_LETTERS: usize = 15;
+/// Letters of `ssl_history` kept. Zeek: 100 (`max_ssl_history_length`).
+pub const HISTORY_LETTERS: usize = 100;
 /// Certificates of one side that are hashed. Chains have below 10.
 pub const CERTIFICATES: usize = 16;
 
@@ -51,7 +51,7 @@ pub struct Handshake {
     last_alert: Option<u8>,
     group: Option<u16>,
     chains: [Chain; 2],
-    full: bool,
+    key_exchanged: bool,
     changed: [bool; 2],
     encrypted: [bool; 2],
     history: Vec<u8>,
@@ -77,6 +77,16 @@ impl Handshake {
     #[must_use]
     pub fn is_client(&self, direction: Direction) -> bool {
         self.client_side.unwrap_or(Direction::Orig) == direction
+    }
+
+    /// `direction` is the client's; Zeek tells a client that did not open the flow by a letter of its own.
+    pub fn client_is(&mut self, direction: Direction) {
+        if self.client_side != Some(direction) {
+            self.client_side = Some(direction);
+            if direction == Direction::Resp {
+                self.history.push(b'^');
+            }
+        }
     }
 
     /// Append to `ssl_history`: upper case for the client.
@@ -117,6 +127,19 @@ impl Handshake {
         }
     }
 
+    /// A client's hello in the form of SSL 2, without its length.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn old_hello(&mut self, direction: Direction, message: &[u8]) -> Result<(), NotTls> {
+        let hello = ClientHello::read_v2(message).ok_or(NotTls)?;
+        self.client_is(direction);
+        self.client.get_or_insert(hello);
+        self.flags |= flags::OLD_HELLO;
+        self.letter(direction, b'C');
+        Ok(())
+    }
+
     /// One handshake message.
     ///
     /// # Errors
@@ -130,7 +153,7 @@ impl Handshake {
                     self.flags |= flags::BAD_HELLO;
                 }
                 if self.client.is_none() {
-                    self.client_side = Some(direction);
+                    self.client_is(direction);
                     // Nothing of a connection that does not even begin with a hello is TLS.
                     self.client = Some(hello.ok_or(NotTls)?);
                 }
@@ -138,7 +161,7 @@ impl Handshake {
             }
             2 | 6 => {
                 if self.client_side.is_none() {
-                    self.client_side = Some(direction.other());
+                    self.client_is(direction.other());
                 }
                 let Some(hello) = ServerHello::read(body) else {
                     self.flags |= flags::BAD_HELLO;
@@ -146,23 +169,23 @@ impl Handshake {
                 };
                 let is_retry = hello.is_retry || kind == 6;
                 self.letter(direction, if is_retry { b'J' } else { b'S' });
+                self.group = hello.group.or(self.group);
                 if is_retry {
                     self.flags |= flags::RETRY;
                 } else {
-                    self.group = hello.group.or(self.group);
                     self.server = Some(hello);
                 }
             }
             3 => {
                 if self.client_side.is_none() {
-                    self.client_side = Some(direction.other());
+                    self.client_is(direction.other());
                 }
                 self.letter(direction, b'V');
             }
             4 => self.letter(direction, b'T'),
+            5 => self.letter(direction, b'E'),
             8 => self.letter(direction, b'O'),
             11 => {
-                self.full = true;
                 self.letter(direction, b'X');
                 let is_client = usize::from(self.is_client(direction));
                 if let Some(chain) = self.chains.get_mut(is_client)
@@ -172,7 +195,6 @@ impl Handshake {
                 }
             }
             12 => {
-                self.full = true;
                 self.letter(direction, b'K');
                 // ServerKeyExchange of ECDHE: curve type 3, named group (RFC 8422 section 5.4). Other exchanges begin with the
                 // length of a prime, whose first byte is 0 or 1.
@@ -181,16 +203,18 @@ impl Handshake {
                 }
             }
             13 => self.letter(direction, b'R'),
-            14 => {
-                self.full = true;
-                self.letter(direction, b'N');
-            }
+            14 => self.letter(direction, b'N'),
             15 => self.letter(direction, b'Y'),
-            16 => self.letter(direction, b'G'),
+            16 => {
+                self.key_exchanged = true;
+                self.letter(direction, b'G');
+            }
             20 => self.letter(direction, b'F'),
             21 => self.letter(direction, b'W'),
             22 => self.letter(direction, b'U'),
             23 => self.letter(direction, b'A'),
+            24 => self.letter(direction, b'P'),
+            254 => self.letter(direction, b'M'),
             _ => self.letter(direction, b'Z'),
         }
         Ok(())
@@ -220,14 +244,19 @@ impl Handshake {
         self.server.as_ref().is_some_and(ServerHello::is_13)
     }
 
+    /// Zeek's rules: TLS 1.3 by a pre-shared key that was taken; before, by a session id that comes back, or by a ticket after which
+    /// the client exchanges no key.
     fn resumed(&self) -> bool {
         let (Some(client), Some(server)) = (&self.client, &self.server) else { return false };
         if server.is_13() {
-            return server.resumed;
+            return server.resumed && client.psk;
         }
-        let server_side = self.client_side.unwrap_or(Direction::Orig).other();
-        // The server goes over to encryption without having shown a certificate or a key (RFC 5246 section 7.3).
-        !self.full && self.has_changed(server_side) && !client.session.is_empty()
+        let named = client.session.iter().any(|byte| *byte != 0);
+        if named && client.session == server.session {
+            return true;
+        }
+        let changed = self.has_changed(self.client_side.unwrap_or(Direction::Orig));
+        client.ticket && client.session.is_empty() && changed && !self.key_exchanged
     }
 
     /// Bytes held.
@@ -271,9 +300,11 @@ impl Handshake {
             Transport::Quic(version) => ("udp", "quic", 'q', Some(words::quic_version(version))),
         };
         let quic = word(quic);
-        let ja3 = word(client.map(ClientHello::ja3));
+        // Both fingerprints are defined for the present form of a hello alone.
+        let client_now = client.filter(|_| self.flags & flags::OLD_HELLO == 0);
+        let ja3 = word(client_now.map(ClientHello::ja3));
         let ja3s = word(server.map(ServerHello::ja3s));
-        let ja4 = word(client.map(|client| client.ja4(ja4_letter)));
+        let ja4 = word(client_now.map(|client| client.ja4(ja4_letter)));
         let [servers, clients] = &self.chains;
         let first = servers.first.as_deref();
         let facts = first.and_then(|first| first.facts.as_ref());

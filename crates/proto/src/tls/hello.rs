@@ -14,6 +14,7 @@ const GROUPS: u16 = 10;
 const POINT_FORMATS: u16 = 11;
 const SIGNATURES: u16 = 13;
 const ALPN: u16 = 16;
+const TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
 const VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
@@ -100,6 +101,8 @@ pub struct ClientHello {
     pub ech: bool,
     /// A pre-shared key was offered.
     pub psk: bool,
+    /// A ticket of an earlier session was shown (RFC 5077).
+    pub ticket: bool,
 }
 
 /// What a server chose.
@@ -189,12 +192,31 @@ impl ClientHello {
                 VERSIONS => hello.versions = numbers(Reader(body).vector8()?),
                 ECH => hello.ech = true,
                 PRE_SHARED_KEY => hello.psk = true,
+                TICKET => hello.ticket = !body.is_empty(),
                 _ => {}
             }
             Some(())
         })?;
         hello.extensions = kinds;
         Some(hello)
+    }
+
+    /// From a hello in the form of SSL 2 that offers a newer version (RFC 5246, appendix E.2), without its length.
+    #[must_use]
+    pub fn read_v2(message: &[u8]) -> Option<Self> {
+        let mut reader = Reader(message);
+        if reader.u8()? != 1 {
+            return None;
+        }
+        let version = reader.u16()?;
+        let (ciphers, session, challenge) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        let ciphers = reader.take(usize::from(ciphers))?;
+        let session = reader.take(usize::from(session))?.to_vec();
+        reader.take(usize::from(challenge))?;
+        // Suites of SSL 2 alone have a first byte that is not zero.
+        let ciphers = ciphers.chunks_exact(3).take(LIST_ITEMS).filter(|cipher| cipher.first() == Some(&0));
+        let ciphers = ciphers.filter_map(|cipher| be16(cipher, 1)).collect();
+        Some(Self { version, session, ciphers, ..Self::default() })
     }
 
     /// Bytes held, about.
@@ -387,6 +409,17 @@ mod tests {
         assert_eq!((hello.cipher, hello.group, hello.is_13()), (0x1301, Some(29), true));
         // The published JA3S of such a hello is over "32530,4865,40".
         assert_eq!(hello.ja3s(), "b8a8031b301aef7618403061e9f33065");
+    }
+
+    #[test]
+    fn hello_in_the_old_form_is_read_and_cut_nowhere() {
+        let mut message = vec![1, 3, 0, 0, 6, 0, 0, 0, 16, 0, 0, 4, 1, 0, 0x80];
+        message.extend_from_slice(&[9; 16]);
+        let hello = ClientHello::read_v2(&message).unwrap_or_default();
+        assert_eq!((hello.version, hello.ciphers.as_slice()), (0x0300, &[4u16][..]));
+        for end in 0..message.len() {
+            assert!(ClientHello::read_v2(message.get(..end).unwrap_or_default()).is_none());
+        }
     }
 
     #[test]

@@ -32,4 +32,6 @@ pub mod flags {
     pub const BAD_HELLO: u64 = 1 << 2;
     /// The server asked for another hello.
     pub const RETRY: u64 = 1 << 3;
+    /// The client's hello has the form of SSL 2.
+    pub const OLD_HELLO: u64 = 1 << 4;
 }

@@ -24,6 +24,10 @@ struct Side {
     left: usize,
     body: Vec<u8>,
     handshake: Vec<u8>,
+    /// Nothing was read yet.
+    begun: bool,
+    /// A hello in the form of SSL 2, while it is not complete.
+    old: Vec<u8>,
 }
 
 /// TLS in a TCP flow.
@@ -46,7 +50,12 @@ impl TlsStream {
     fn records(&mut self, direction: Direction, bytes: &[u8]) -> Result<(), NotTls> {
         let mut rest = bytes;
         while !rest.is_empty() && !self.handshake.is_done() {
-            let side = self.side(direction);
+            let (is_first, side) = (self.handshake.client.is_none(), self.side(direction));
+            if !side.old.is_empty() || (!side.begun && is_first && rest.first().is_some_and(|byte| byte & 0x80 != 0)) {
+                rest = self.old_hello(direction, rest)?;
+                continue;
+            }
+            side.begun = true;
             if side.have < side.header.len() {
                 let Some((byte, after)) = rest.split_first() else { return Ok(()) };
                 if let Some(place) = side.header.get_mut(side.have) {
@@ -83,6 +92,24 @@ impl TlsStream {
             }
         }
         Ok(())
+    }
+
+    /// A hello in the form of SSL 2: two bytes of length, then the message. What follows are records.
+    fn old_hello<'a>(&mut self, direction: Direction, bytes: &'a [u8]) -> Result<&'a [u8], NotTls> {
+        let side = self.side(direction);
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            rest = after;
+            side.old.push(*byte);
+            let length = be16(&side.old, 0).map_or(usize::MAX, |length| usize::from(length & 0x7FFF));
+            if side.old.len().saturating_sub(2) >= length {
+                side.begun = true;
+                let message = core::mem::take(&mut side.old);
+                self.handshake.old_hello(direction, message.get(2..).unwrap_or_default())?;
+                break;
+            }
+        }
+        Ok(rest)
     }
 
     /// A record is complete.
@@ -170,7 +197,9 @@ impl StreamParser for TlsStream {
 
     fn live_bytes(&self) -> usize {
         let sides = self.sides.iter().fold(0usize, |sum, side| {
-            sum.saturating_add(side.body.capacity()).saturating_add(side.handshake.capacity())
+            [side.body.capacity(), side.handshake.capacity(), side.old.capacity()]
+                .iter()
+                .fold(sum, |sum, bytes| sum.saturating_add(*bytes))
         });
         size_of::<Self>().saturating_add(sides).saturating_add(self.handshake.live_bytes())
     }
@@ -180,6 +209,18 @@ impl StreamParser for TlsStream {
 #[must_use]
 pub fn looks_like_tls(bytes: &[u8]) -> Option<bool> {
     const HEAD: usize = 6;
+    if let [first, _, kind, major, ..] = bytes
+        && first & 0x80 != 0
+    {
+        // A hello in the form of SSL 2 that offers a version since SSL 3, and lengths that add up.
+        let Some(header) = bytes.get(..11) else { return if *kind == 1 && *major == 3 { None } else { Some(false) } };
+        let part = |at: usize| be16(header, at).map_or(0, usize::from);
+        let parts = part(5).saturating_add(part(7)).saturating_add(part(9)).saturating_add(9);
+        return Some(*kind == 1 && *major == 3 && part(5) % 3 == 0 && parts == part(0) & 0x7FFF);
+    }
+    if bytes.len() < 4 && bytes.first().is_some_and(|first| first & 0x80 != 0) {
+        return None;
+    }
     let expected = |index: usize, byte: u8| match index {
         0 => byte == HANDSHAKE || byte == ALERT,
         1 => byte == 3,
@@ -265,6 +306,20 @@ mod tests {
             assert!(tls.records(Direction::Resp, &[22, 3, 3, 0, 4, 11, high, middle, low]).is_ok());
             assert_eq!(tls.handshake.is_done(), ends);
             assert_eq!(tls.handshake.flags & flags::TOO_LONG != 0, ends);
+        }
+    }
+
+    #[test]
+    fn hello_in_the_old_form_is_taken_however_it_is_cut() {
+        let mut hello = vec![0x80, 28, 1, 3, 0, 0, 3, 0, 0, 0, 16, 0, 0, 4];
+        hello.extend_from_slice(&[9; 16]);
+        assert_eq!(looks_like_tls(&hello), Some(true));
+        assert_eq!(looks_like_tls(&[0x80, 28, 1]), None);
+        assert_eq!(looks_like_tls(&[0x80, 28, 2, 3]), Some(false));
+        for pieces in [1, 5, 100] {
+            let found = fed(&hello, pieces);
+            assert_eq!(found.client.unwrap().ciphers, [4]);
+            assert_eq!(found.flags, flags::OLD_HELLO);
         }
     }
 

@@ -8,6 +8,7 @@ pub mod flow;
 pub mod history;
 pub mod measures;
 pub mod overlap;
+pub mod restart;
 pub mod table;
 pub mod tcp;
 
@@ -22,6 +23,7 @@ use crate::packet::Packet;
 use crate::tunnel::{self, Inner};
 use flow::{CLASSES, Class, Entry, Key};
 use overlap::Overlap;
+use restart::{Again, Born, Hand, Journal, Place};
 use table::Table;
 use tcp::{ACK, SYN};
 
@@ -109,6 +111,10 @@ pub struct Tracker {
     held: i64,
     maybe_current: Option<u64>,
     maybe_last: Option<Flow>,
+    place: Place,
+    journal: Journal,
+    maybe_again: Option<Again>,
+    maybe_hand: Option<Hand>,
 }
 
 impl Tracker {
@@ -131,6 +137,10 @@ impl Tracker {
             held: 0,
             maybe_current: None,
             maybe_last: None,
+            place: Place::default(),
+            journal: Journal::default(),
+            maybe_again: None,
+            maybe_hand: None,
         }
     }
 
@@ -190,6 +200,73 @@ impl Tracker {
         self.now_ns
     }
 
+    /// Tell this page which packet and flow are in hand.
+    pub fn show(&mut self, hand: Hand) {
+        self.maybe_hand = Some(hand);
+    }
+
+    /// Keep a journal of flows that begin and end.
+    pub const fn keep_journal(&mut self) {
+        self.journal.on = true;
+    }
+
+    /// (flows begun, flows ended) since the last call, encoded as in [`restart`].
+    pub fn take_journal(&mut self) -> (Vec<u8>, Vec<u8>) {
+        self.journal.take()
+    }
+
+    /// All living flows, encoded as in [`restart`].
+    pub fn born(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in self.table.entries_mut() {
+            let outer = entry.flow.maybe_outer.unwrap_or(0);
+            let place = self.journal.place(entry.flow.slot);
+            Born { uid: entry.flow.uid, place, outer }.write(&mut bytes);
+        }
+        bytes
+    }
+
+    /// Number (without the lane) of the next flow.
+    #[must_use]
+    pub const fn next_uid(&self) -> u64 {
+        self.next_uid
+    }
+
+    /// From now on blocks are read again, until [`Tracker::caught_up`].
+    pub fn read_again(&mut self, again: Again) {
+        self.maybe_again = Some(again);
+    }
+
+    /// Everything that had been read has been read again; answers how many flows were not met.
+    pub fn caught_up(&mut self) -> usize {
+        let Some(again) = self.maybe_again.take() else { return 0 };
+        let (next_uid, now_ns, missed) = again.finish();
+        (self.next_uid, self.now_ns) = (next_uid, now_ns);
+        missed
+    }
+
+    /// The block that holds the first fragment of the oldest datagram that waits for the rest.
+    #[must_use]
+    pub fn oldest_fragment_block(&self) -> Option<u64> {
+        self.fragments.oldest_block()
+    }
+
+    /// The next packet stands here.
+    pub fn at(&mut self, block: u64, packet: u32) {
+        self.place = Place { block, packet, depth: 0 };
+        self.fragments.block = block;
+        if let Some(hand) = &self.maybe_hand {
+            hand.packet(u64::from(packet).saturating_add(1));
+        }
+    }
+
+    fn take_up(&mut self, uid: u64) {
+        self.maybe_current = Some(uid);
+        if let Some(hand) = &self.maybe_hand {
+            hand.flow(uid);
+        }
+    }
+
     /// A fault hit this flow: nothing more of it is delivered, it ends [`Outcome::Erroneous`].
     pub fn condemn(&mut self, uid: u64) {
         if let Some(entry) = self.table.entries_mut().find(|entry| entry.flow.uid == uid) {
@@ -214,6 +291,13 @@ impl Tracker {
             self.counters.malformed =
                 self.counters.malformed.saturating_add(self.counters.received.saturating_sub(sum));
         }
+    }
+
+    /// Count a packet that is not looked at, because a fault that belongs to no flow hit it.
+    pub fn pass_over(&mut self) {
+        self.counters.received = self.counters.received.saturating_add(1);
+        self.counters.malformed = self.counters.malformed.saturating_add(1);
+        self.maybe_last = None;
     }
 
     /// Take a packet.
@@ -269,6 +353,9 @@ impl Tracker {
     }
 
     fn expire_due(&mut self, sink: &mut impl Sink) {
+        if self.maybe_again.is_some() {
+            return;
+        }
         for class in CLASSES {
             let idle = class.idle_ns(&self.limits);
             while let Some(slot) = self.table.oldest(class) {
@@ -287,7 +374,8 @@ impl Tracker {
 
     fn close(&mut self, slot: u32, class: Class, outcome: Outcome, sink: &mut impl Sink) {
         let Some(mut entry) = self.table.remove(slot, class) else { return };
-        self.maybe_current = Some(entry.flow.uid);
+        self.take_up(entry.flow.uid);
+        self.journal.closed(entry.flow.uid);
         let outcome = if entry.condemned { Outcome::Erroneous } else { outcome };
         let counter = match outcome {
             Outcome::Completed => &mut self.counters.flows_completed,
@@ -380,7 +468,10 @@ impl Tracker {
             Inner::Ppp(bytes) => link::ppp(bytes, self.limits.headers),
         };
         match found.and_then(|link| ip::ip(link.ip, self.limits.headers).map(|ip| (ip, link.vlan))) {
-            Ok((ip, vlan)) => self.network(&ip, vlan, packet, depth.saturating_add(1), maybe_outer, sink),
+            Ok((ip, vlan)) => {
+                self.place.depth = depth.saturating_add(1);
+                self.network(&ip, vlan, packet, depth.saturating_add(1), maybe_outer, sink)
+            }
             Err(skip) => Became::Skipped(skip),
         }
     }
@@ -411,7 +502,7 @@ impl Tracker {
                 found = None;
             }
         }
-        let slot = found.unwrap_or_else(|| {
+        let maybe_slot = found.or_else(|| {
             // A SYN tells who began; a SYN/ACK that it was the other; without either, a well-known port does.
             let flip = match segment.flags & (SYN | ACK) {
                 SYN => false,
@@ -420,6 +511,7 @@ impl Tracker {
             };
             self.open(key, source, destination, flip, Class::TcpAttempt, vlan, packet.ts_ns, maybe_outer, sink)
         });
+        let Some(slot) = maybe_slot else { return Became::Tcp };
         self.with_entry(
             slot,
             source,
@@ -460,26 +552,29 @@ impl Tracker {
         let destination = Endpoint { address: ip.destination, port: destination_port };
         let key = Key::new(source, destination, 17);
         let bad = be16(ip.payload, 6) != Some(0) && self.is_bad(ip, packet, wire_len.saturating_add(8));
-        let slot = self.table.find(&key).unwrap_or_else(|| {
+        let maybe_slot = self.table.find(&key).or_else(|| {
             let flip = is_service(source_port) && !is_service(destination_port);
             self.open(key, source, destination, flip, Class::Udp, vlan, packet.ts_ns, maybe_outer, sink)
         });
-        let uid = self.with_entry(
-            slot,
-            source,
-            ip,
-            packet,
-            |entry, direction, _, sink| {
-                if bad {
-                    entry.history.note(direction, b'C');
-                    entry.counts.bad_checksums = entry.counts.bad_checksums.saturating_add(1);
-                } else {
-                    entry.datagram(direction, payload, wire_len, packet.ts_ns, sink);
-                }
-                0
-            },
-            sink,
-        );
+        // Read again, a flow that has ended is not opened; what its tunnel carries may go on.
+        let uid = maybe_slot.and_then(|slot| {
+            self.with_entry(
+                slot,
+                source,
+                ip,
+                packet,
+                |entry, direction, _, sink| {
+                    if bad {
+                        entry.history.note(direction, b'C');
+                        entry.counts.bad_checksums = entry.counts.bad_checksums.saturating_add(1);
+                    } else {
+                        entry.datagram(direction, payload, wire_len, packet.ts_ns, sink);
+                    }
+                    0
+                },
+                sink,
+            )
+        });
         if bad {
             return Became::BadChecksum;
         }
@@ -523,9 +618,10 @@ impl Tracker {
         let source = Endpoint { address: ip.source, port: own };
         let destination = Endpoint { address: ip.destination, port: other };
         let key = Key::new(source, destination, ip.protocol);
-        let slot = self.table.find(&key).unwrap_or_else(|| {
+        let maybe_slot = self.table.find(&key).or_else(|| {
             self.open(key, source, destination, false, Class::Other, vlan, packet.ts_ns, maybe_outer, sink)
         });
+        let Some(slot) = maybe_slot else { return Became::Icmp };
         let payload = ip.payload.get(8..).unwrap_or(&[]);
         let wire_len = ip.payload_len.saturating_sub(8);
         self.with_entry(
@@ -554,9 +650,9 @@ impl Tracker {
         let source = Endpoint { address: ip.source, port: 0 };
         let destination = Endpoint { address: ip.destination, port: 0 };
         let key = Key::new(source, destination, ip.protocol);
-        let slot = self.table.find(&key).unwrap_or_else(|| {
+        let slot = self.table.find(&key).or_else(|| {
             self.open(key, source, destination, false, Class::Other, vlan, packet.ts_ns, maybe_outer, sink)
-        });
+        })?;
         self.with_entry(
             slot,
             source,
@@ -585,9 +681,10 @@ impl Tracker {
         let source = Endpoint { address: ip.source, port: own };
         let destination = Endpoint { address: ip.destination, port: other };
         let key = Key::new(source, destination, ip.protocol);
-        let slot = self.table.find(&key).unwrap_or_else(|| {
+        let maybe_slot = self.table.find(&key).or_else(|| {
             self.open(key, source, destination, false, Class::Other, vlan, packet.ts_ns, maybe_outer, sink)
         });
+        let Some(slot) = maybe_slot else { return Became::OtherIp };
         self.with_entry(
             slot,
             source,
@@ -628,6 +725,9 @@ impl Tracker {
         let listed_as = entry.class;
         let uid = entry.flow.uid;
         self.maybe_current = Some(uid);
+        if let Some(hand) = &self.maybe_hand {
+            hand.flow(uid);
+        }
         self.maybe_last = Some(entry.flow);
         let direction = entry.direction(source);
         entry.count(direction, ip.total_len, ip.ttl, packet.ts_ns.max(entry.flow.first_ts_ns));
@@ -653,7 +753,15 @@ impl Tracker {
         ts_ns: u64,
         maybe_outer: Option<u64>,
         sink: &mut impl Sink,
-    ) -> u32 {
+    ) -> Option<u32> {
+        // What is read again: only what had not ended.
+        let (count, maybe_outer) = match &mut self.maybe_again {
+            None => (self.next_uid, maybe_outer),
+            Some(again) => {
+                let born = again.open(self.place)?;
+                (born.uid & 0xFFFF_FFFF_FFFF, Some(born.outer).filter(|outer| *outer != 0))
+            }
+        };
         if self.table.len() >= self.limits.flows as usize
             && let Some(victim) = self.table.victim()
             && let Some(listed_as) = self.table.entry_mut(victim).map(|entry| entry.class)
@@ -661,8 +769,8 @@ impl Tracker {
             self.close(victim, listed_as, Outcome::Evicted, sink);
         }
         let (orig, resp) = if flip { (destination, source) } else { (source, destination) };
-        let uid = (u64::from(self.lane) << 48) | (self.next_uid & 0xFFFF_FFFF_FFFF);
-        self.next_uid = self.next_uid.saturating_add(1);
+        let uid = (u64::from(self.lane) << 48) | (count & 0xFFFF_FFFF_FFFF);
+        self.next_uid = self.next_uid.max(count.saturating_add(1));
         self.counters.flows_opened = self.counters.flows_opened.saturating_add(1);
         let flow = Flow {
             uid,
@@ -673,7 +781,8 @@ impl Tracker {
             first_ts_ns: ts_ns,
             maybe_outer,
         };
-        self.maybe_current = Some(uid);
+        self.take_up(uid);
+        self.journal.opened(flow.slot, Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
         let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
         let mut entry = Entry::new(flow, class, vlan, policies, self.statistics);
         if flip {
@@ -681,7 +790,7 @@ impl Tracker {
         }
         let slot = self.table.insert(&key, entry);
         sink.flow_opened(&flow);
-        slot
+        Some(slot)
     }
 }
 

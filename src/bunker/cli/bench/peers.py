@@ -65,6 +65,24 @@ PEERS = (
     Peer(name="tcpflow", does="streams", version_argv=("tcpflow", "--version"), install="apt-get install tcpflow"),
     Peer(name="suricata", does="HTTP records", version_argv=("suricata", "-V"), install="apt-get install suricata"),
     Peer(
+        name="tcprewrite",
+        does="header traces",
+        version_argv=("tcprewrite", "--version"),
+        install="apt-get install tcpreplay",
+    ),
+    Peer(
+        name="traceanon",
+        does="header traces",
+        version_argv=("traceanon", "-H"),
+        install="apt-get install libtrace-tools",
+    ),
+    Peer(
+        name="pktanon",
+        does="header traces",
+        version_argv=("dpkg-query", "-W", "-f", "${Version}", "pktanon"),
+        install="apt-get install pktanon",
+    ),
+    Peer(
         name="nfstream",
         does="flows, in Python",
         version_argv=(sys.executable, "-c", "import nfstream; print(nfstream.__version__)"),

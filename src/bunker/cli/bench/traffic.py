@@ -329,12 +329,44 @@ def _flows(out: _Out, count: int) -> None:
             connection.close(step)
 
 
+_CROWD = 2000
+
+
+def _crowd(out: _Out, count: int) -> None:
+    """2,000 connections live at any time, most of one request, few of hundreds: lengths fall off as a power."""
+    state = 12345
+    live: list[tuple[_Connection, int]] = []
+    begun = 0
+    while live or begun < count:
+        while begun < count and len(live) < _CROWD:
+            state = state * 48271 % 2147483647
+            length = min(int((2147483647 / state) ** 0.8), 1000, count - begun)
+            connection = out.connection()
+            for step in range(3):
+                connection.open(step)
+            live.append((connection, length))
+            begun += length
+        state = state * 48271 % 2147483647
+        place = state % len(live)
+        connection, left = live[place]
+        out.request(connection)
+        out.response(connection, state)
+        if left > 1:
+            live[place] = (connection, left - 1)
+            continue
+        for step in range(3):
+            connection.close(step)
+        live[place] = live[-1]
+        live.pop()
+
+
 SHAPES: dict[str, Callable[[_Out, int], None]] = {
     "keepalive": _keepalive,
     "close": _close,
     "bodies": _bodies,
     "mix": _mix,
     "flows": _flows,
+    "crowd": _crowd,
 }
 
 

@@ -19,13 +19,14 @@ import base64
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from bunker import limits
 from bunker.closed.analyze.dialogue import Channel, Word
-from bunker.closed.analyze.dispatch import AnalyzerFailed, Runner
+from bunker.closed.analyze.runner import AnalyzerFailed, CallTimedOut, Failed, Page, Phases, Runner, TooManyRecords
 from bunker.errors import BoxError
 from bunker.model.analyzer import Analyzer
 from bunker.model.fields import FieldType
@@ -38,7 +39,7 @@ _WAIT_S = 0.05
 class _Failed(Exception):  # noqa: N818 - named in the past tense, as events are
     """The program failed on the oldest message under way; `cause` is what is reported."""
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(self, cause: BaseException) -> None:
         super().__init__()
         self.cause = cause
 
@@ -155,11 +156,15 @@ class ExternalRunner(Runner):
         self,
         analyzer: Analyzer,
         fd: int,
-        on_error: Callable[[BaseException], None] | None = None,
         *,
+        number: int,
+        hand: Page,
+        phases: Phases,
+        on_error: Callable[[BaseException], None] | None = None,
         revive: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(analyzer, on_error)
+        super().__init__(analyzer, number=number, hand=hand, phases=phases, on_error=on_error)
+        self.stateful = False
         self._channel = Channel(fd, keeper=False)
         self._revive = revive
         self._lines = Lines(analyzer)
@@ -173,8 +178,30 @@ class ExternalRunner(Runner):
             for cls, schema in zip(analyzer.record_types, analyzer.emits, strict=True)
         }
 
-    def run(self, batch: Batch, failed: Callable[[AnalyzerFailed], None]) -> None:
+    @property
+    def _flow(self) -> int | None:
+        """The flow in hand, as the hand page shows it."""
+        return self._hand.get(self._phases.uid) or None
+
+    @_flow.setter
+    def _flow(self, flow: int | None) -> None:
+        self._hand.set(self._phases.uid, flow or 0)
+
+    def _moves(self) -> None:
+        """Tell the watchdogs that the program is not standing still."""
+        self._hand.set(self._phases.calls, self._hand.get(self._phases.calls) + 1)
+
+    def fault(self, error: BaseException, flow: int | None) -> AnalyzerFailed:
+        """What is said of a failure."""
+        return replace(super().fault(error, flow), word="external")
+
+    def run(self, batch: Batch, failed: Failed, *, muted: bool = False) -> None:
         """As of any analyzer; messages of a flow that has failed in this batch are not given."""
+        assert not muted, "a program is not given what its predecessor has answered"
+        self._hand.set(self._phases.analyzer, self._number)
+        self._hand.set(self._phases.phase, self._phases.call)
+        if self._left_out and self.analyzer.message == "flow":
+            batch = batch.filter_out(set(self._left_out))
         source = self._lines.of(batch)
         waiting: deque[tuple[int, bytes]] = deque()  # under way, the oldest first
         given, exhausted, guilty = 0, False, set[int]()
@@ -195,18 +222,15 @@ class ExternalRunner(Runner):
                             waiting.append(following)
                     given = self._exchange(waiting, given, blame)
                 break
-            except _Failed as failure:
+            except BoxError:
+                raise
+            except (Exception, CallTimedOut) as error:  # noqa: BLE001 - its failure, or a time-out
+                failure = error if isinstance(error, _Failed) else _Failed(error)
                 self._lost(failure)
                 given = 0
                 if waiting:
                     self._flow = waiting[0][0]
                     blame(failure.cause)
-                self._drop(waiting, guilty)
-            except Exception as error:  # noqa: BLE001 - a time-out, struck wherever the worker stood
-                self._lost(_Failed(error))
-                given = 0
-                if waiting:
-                    blame(error)
                 self._drop(waiting, guilty)
         self._flow = None
 
@@ -239,17 +263,17 @@ class ExternalRunner(Runner):
         for answer in self._hear(token):
             if not given:
                 raise _Failed(ValueError("an answer to nothing"))
-            self.calls += 1
+            self._moves()
             self._barren = 0
             given -= 1
             self._flow = waiting[0][0]
             try:
                 records = [self._record(line) for line in answer]
-            except (ValueError, TypeError) as error:
+                for record in records:
+                    self._emit_record(record)
+            except (ValueError, TypeError, OverflowError, TooManyRecords) as error:
                 blame(error)
                 continue
-            for record in records:
-                self._emit_record(record)
             waiting.popleft()
         if waiting:
             self._flow = waiting[0][0]
@@ -314,7 +338,7 @@ class ExternalRunner(Runner):
         while self._next_token is None:
             if self._revive is not None:
                 self._revive()
-            self.calls += 1  # the time of a call does not run while nobody is called
+            self._moves()  # the time of a call does not run while nobody is called
             said = self._channel.hear()
             if said is None:
                 if time.monotonic() > until:
@@ -336,7 +360,7 @@ class ExternalRunner(Runner):
         if self._token is not None and not isinstance(failure, _Reborn):
             self._channel.say(Word.RESET, self._token)
         self._token = None
-        self.calls += 1
+        self._moves()
         self._barren += 1
         if self._barren >= limits.EXTERNAL_BARREN.default:
             raise BoxError(
@@ -345,9 +369,10 @@ class ExternalRunner(Runner):
                 "Run it over a capture file with --closed-box none",
             )
 
-    def finish(self, failed: Callable[[AnalyzerFailed], None]) -> None:
+    def finish(self, failed: Failed) -> None:
         """Close the program's input and take what it says then: records of no flow."""
         self._flow = None
+        self._hand.set(self._phases.phase, self._phases.finish)
         lines: list[bytes] = []
         try:
             token = self._keeper()
@@ -358,7 +383,7 @@ class ExternalRunner(Runner):
                 self._emit_record(record)
         except _Failed as failure:
             failed(self.fault(failure.cause, None))
-        except (ValueError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             failed(self.fault(error, None))
 
     def _last(self, token: bytes) -> Iterator[list[bytes]]:

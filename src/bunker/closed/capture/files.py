@@ -15,6 +15,7 @@ from bunker.closed.capture.block import PACKED, Block
 from bunker.native.capture import FileSource, PackedBlock
 
 _PIECE = 512 << 10
+_NO_END = 1 << 63
 
 
 class FileReader:
@@ -24,6 +25,7 @@ class FileReader:
         self,
         fds: list[int],
         *,
+        sizes: list[int] | None = None,
         lanes: int,
         block_bytes: int,
         snaplen: int,
@@ -31,6 +33,7 @@ class FileReader:
         seed: bytes,
     ) -> None:
         self._fds = fds
+        self._sizes = sizes or [_NO_END] * len(fds)
         self._source = FileSource(lanes=lanes, block_bytes=block_bytes, snaplen=snaplen, filters=filters, seed=seed)
         self.damages: list[tuple[int, int, str]] = []
         """(number of the file, offset in its decompressed bytes, kind)."""
@@ -39,9 +42,11 @@ class FileReader:
         """All blocks of all files, in order within a lane."""
         for number, fd in enumerate(self._fds):
             damage = None
-            while True:
+            rest = self._sizes[number]
+            while rest:
                 try:
-                    piece = os.read(fd, _PIECE)
+                    piece = os.read(fd, min(_PIECE, rest))
+                    rest -= len(piece)
                 except OSError:
                     damage = (0, "unreadable")
                     break

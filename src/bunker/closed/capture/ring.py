@@ -20,6 +20,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import ENETDOWN
 
 from bunker.closed.capture.block import TPACKET_V3, Block
 from bunker.errors import ConfigurationError
@@ -148,6 +149,8 @@ class Ring:
         """Packets that the kernel dropped because no block was free."""
         self.received = 0
         """Packets that passed the filter, dropped ones included."""
+        self.is_down = False
+        """The interface went down, and no packet has come since."""
         self.freezes = 0
         """Times the kernel had to wait for a block."""
 
@@ -157,13 +160,15 @@ class Ring:
         """
         start = self._at * self._block_bytes
         if not self._is_ours(start):
-            for _, event in self._poll.poll(timeout_s * 1000) if timeout_s else ():
-                if event & select.POLLERR:
-                    self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # clears ENETDOWN
+            for _, event in self._poll.poll(timeout_s * 1000):
+                # Asking clears it: otherwise poll would answer at once from now on.
+                if event & select.POLLERR and self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == ENETDOWN:
+                    self.is_down = True
             if not self._is_ours(start):
                 return None
         fields = _HEADER.unpack_from(self._view, start)
         status, packets, length = fields[2], fields[3], fields[5]
+        self.is_down = self.is_down and not packets
         first_ts_ns = fields[7] * 1_000_000_000 + fields[8]
         last_ts_ns = fields[9] * 1_000_000_000 + fields[10]
         return Block(

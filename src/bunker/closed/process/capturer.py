@@ -23,8 +23,21 @@ from bunker.closed.capture.block import Block
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.ring import Ring
 from bunker.closed.process import frames
-from bunker.closed.process.link import Damaged, Ended, Link, Lost, Released, Sealed
+from bunker.closed.process.link import (
+    ALL_BLOCKS,
+    Again,
+    Analysed,
+    Damaged,
+    Ended,
+    Interface,
+    Link,
+    Lost,
+    Released,
+    Resume,
+    Sealed,
+)
 from bunker.closed.process.settings import CapturerSettings, LaneSettings, settings_of
+from bunker.closed.spool.block import SealedBlock
 from bunker.closed.spool.keys import KeyStore
 from bunker.closed.spool.writer import Full, Plain, SpoolWriter
 from bunker.errors import BoxError
@@ -42,10 +55,11 @@ _DRAIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A sealed block that its worker has not released."""
+    """A sealed block that its worker has not read."""
 
     number: int
     packets: int
+    size: int
     last_ts_ns: int
 
 
@@ -61,7 +75,7 @@ class _Gap:
 class Lane:
     """One lane's writer and link, and what is known of its blocks."""
 
-    def __init__(self, settings: LaneSettings, *, deferred: bool) -> None:
+    def __init__(self, settings: LaneSettings, *, deferred: bool, held: bool) -> None:
         spool = settings.spool
         self.keys = KeyStore.attach(spool.keys_fd, writable=True)
         self.writer = SpoolWriter(
@@ -75,15 +89,23 @@ class Lane:
         self.slot_bytes = spool.slot_bytes
         self.link = Link(settings.link_fd)
         self.ring: Ring | None = None
-        self.deferred = deferred
+        self.told_down = False
+        self.deferred, self.held = deferred, held
         self.worker_gone = False
         self.sealed_packets = self.sealed_bytes = self.sealed_blocks = 0
         self.spool_packets = self.spool_bytes = self.gaps = 0
         self.destroyed_packets = 0
         self._gap: _Gap | None = None
         self.kernel_told, self._kernel_told_ns = 0, time.monotonic_ns()
-        self._unreleased: deque[_Waiting] = deque()
-        self._announced: deque[Sealed | Lost] = deque()
+        self._unread: deque[_Waiting] = deque()
+        self._unreleased = 0
+        self._announced: deque[Sealed | Lost | Damaged | Interface | Ended] = deque()
+        self._told: deque[tuple[int, Sealed | Lost | Damaged | Interface | Ended]] = deque()
+        """What the worker has been told and may ask for again, each with its block's number (-1: none). Bounded by the
+        spool's slots: between two blocks there is at most one gap."""
+        self._forgotten = 0
+        self._worker_ended = False
+        self.unread_bytes = 0
         self._newest_ts_ns = 0
 
     def hear(self) -> None:
@@ -96,21 +118,52 @@ class Lane:
                 return
             if message is None:
                 return
-            if not isinstance(message, Released):
-                raise BoxError("link between capturer and worker", "a message of the wrong side", "This is a bug")
-            while self._unreleased and self._unreleased[0].number <= message.number:
-                self._unreleased.popleft()
-            self.writer.release(message.number)
+            match message:
+                case Analysed(number=number):
+                    self._read_up_to(number)
+                case Released(number=number):
+                    self._worker_ended = number == ALL_BLOCKS
+                    self._read_up_to(number)
+                    self._forget_up_to(number)
+                    self.writer.release(number)
+                case Resume():
+                    self._tell_again()
+                case _:
+                    raise BoxError("link between capturer and worker", "a message of the wrong side", "This is a bug")
+
+    def _read_up_to(self, number: int) -> None:
+        while self._unread and self._unread[0].number <= number:
+            self.unread_bytes -= self._unread.popleft().size
+
+    def _forget_up_to(self, number: int) -> None:
+        """Nobody will ask again for what stands up to this block."""
+        forgotten = 0
+        for index, (block, _) in enumerate(self._told, start=1):
+            if block > number:
+                break
+            if block >= 0:
+                forgotten = index
+                self._unreleased -= 1
+        self._forgotten += forgotten
+        for _ in range(forgotten):
+            self._told.popleft()
+
+    def _tell_again(self) -> None:
+        """A worker starts over, or the trace is read once more."""
+        self.link.forget()
+        self.link.send(Again(sequence=self._forgotten + 1))
+        for _, message in self._told:
+            self.link.send(message)
 
     def announce(self) -> None:
         """Tell the worker of the blocks that have reached the disk; before a deferred analysis, remember them."""
         for block in self.writer.written():
             self._announced.append(Sealed(descriptor=block.pack()))
-        if self.deferred or self.worker_gone:
+        if self.held or self.worker_gone:
             return
         try:
             while self._announced:
-                self.link.send(self._announced.popleft())
+                self._say(self._announced.popleft())
             self.link.flush()
         except (BrokenPipeError, ConnectionError):
             return  # `hear` finds its end
@@ -139,11 +192,16 @@ class Lane:
         else:
             self._announced.append(lost)
 
-    def say(self, message: Damaged | Ended) -> None:
+    def _say(self, message: Sealed | Lost | Damaged | Interface | Ended) -> None:
+        number = SealedBlock.unpack(message.descriptor).number if isinstance(message, Sealed) else -1
+        self._told.append((number, message))
+        self.link.send(message)
+
+    def say(self, message: Damaged | Interface | Ended) -> None:
         """Tell the worker something else."""
         if not self.worker_gone:
             try:
-                self.link.send(message)
+                self._say(message)
             except (BrokenPipeError, ConnectionError):
                 return
 
@@ -169,7 +227,9 @@ class Lane:
         self.sealed_bytes += len(block.plaintext)
         self.sealed_blocks += 1
         self._newest_ts_ns = block.last_ts_ns
-        self._unreleased.append(_Waiting(sealed.number, block.packet_count, block.last_ts_ns))
+        self._unread.append(_Waiting(sealed.number, block.packet_count, len(block.plaintext), block.last_ts_ns))
+        self.unread_bytes += len(block.plaintext)
+        self._unreleased += 1
         return True
 
     @property
@@ -190,19 +250,18 @@ class Lane:
     @property
     def lag_ns(self) -> int:
         """Packets' time between the newest sealed and the newest analysed."""
-        return max(0, self._newest_ts_ns - self._unreleased[0].last_ts_ns) if self._unreleased else 0
+        return max(0, self._newest_ts_ns - self._unread[0].last_ts_ns) if self._unread else 0
 
     @property
     def settled(self) -> bool:
-        """Everything is on disk, announced, analysed and released; or there is nobody to wait for."""
-        return self.worker_gone or not (
-            self._unreleased or self._announced or self.writer.outstanding or self.link.waiting
-        )
+        """The worker has ended and given everything back; or there is nobody to wait for."""
+        return self.worker_gone or (self._worker_ended and not self._unreleased)
 
     def close(self) -> None:
         """Destroy what was not analysed, and every key."""
-        self.destroyed_packets += sum(block.packets for block in self._unreleased)
-        self._unreleased.clear()
+        self.destroyed_packets += sum(block.packets for block in self._unread)
+        self._unread.clear()
+        self.unread_bytes = 0
         self.writer.close()
         if self.ring is not None:
             self.ring.wipe()
@@ -214,7 +273,7 @@ class Capturer:
     def __init__(self, settings: CapturerSettings) -> None:
         self.settings = settings
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
-        self.lanes = [Lane(lane, deferred=settings.deferred) for lane in settings.lanes]
+        self.lanes = [Lane(lane, deferred=settings.deferred, held=settings.held) for lane in settings.lanes]
         for number, (lane, given) in enumerate(zip(self.lanes, settings.lanes, strict=True)):
             if given.ring_fd is not None:
                 lane.ring = Ring(given.ring_fd, lane=number, block_bytes=settings.block_bytes, blocks=given.ring_blocks)
@@ -237,7 +296,7 @@ class Capturer:
         # A second order may stand in the pipe for ever: nobody waits for it any more.
         self._poll.unregister(self.settings.orders_fd)
         for lane in self.lanes:
-            lane.deferred = False
+            lane.held = False
             while lane.writer.outstanding and not lane.worker_gone:
                 self._attend(_BUSY_MS)
             lane.tell_lost()
@@ -285,6 +344,10 @@ class Capturer:
         """Take one block from a lane's ring; how long may be waited then, in ms."""
         assert lane.ring is not None
         block = lane.ring.next_block(0)
+        if lane.ring.is_down != lane.told_down:
+            lane.told_down = lane.ring.is_down
+            if lane is self.lanes[0]:  # the interface is one, whatever lanes share it
+                lane.say(Interface(up=not lane.ring.is_down))
         if block is None:
             return _POLL_MS
         if not lane.seal(block):
@@ -298,6 +361,7 @@ class Capturer:
         settings = self.settings
         reader = FileReader(
             settings.file_fds,
+            sizes=settings.file_bytes,
             lanes=len(self.lanes),
             block_bytes=settings.block_bytes,
             snaplen=settings.snaplen,
@@ -343,7 +407,7 @@ class Capturer:
         put(Counter.KEYS_CREATED, sum(lane.keys.created for lane in lanes))
         put(Counter.KEYS_DESTROYED, sum(lane.keys.destroyed for lane in lanes))
         put(Counter.LIVE_RAW_BYTES, raw)
-        put(Counter.LAG_BYTES, raw)
+        put(Counter.LAG_BYTES, sum(lane.unread_bytes for lane in lanes))
         put(Counter.LAG_NS, max(lane.lag_ns for lane in lanes))
         put(Counter.OLDEST_RAW_AGE_NS, max(lane.writer.oldest_age_ns(now) for lane in lanes))
         put(Counter.SPOOL_BYTES, sum(lane.writer.total_bytes for lane in lanes))

@@ -3,8 +3,9 @@
 Rules of this file:
 1. A frame is: kind (1 byte), record number (u16, little endian), length (u32), body. Lengths are checked before
    anything is kept.
-2. Kinds: RECORDS (body: one Arrow IPC stream of the record's schema), FAULT and EVENT (fixed numbers only), ENDED
-   (empty body, last).
+2. Kinds: RECORDS (body: one Arrow IPC stream of the record's schema), FAULT and EVENT (fixed numbers only), COMMIT
+   (how far the lane is: what stands before it counts, what is not followed by one never happened), ENDED (empty body,
+   last).
 3. The reader trusts nothing: a frame that breaks a rule poisons the pipe, and the releaser reads no more of it.
 """
 
@@ -22,6 +23,7 @@ from bunker.errors import GateRefusal
 _HEAD = struct.Struct("<BHI")
 _FAULT = struct.Struct("<HHIB")
 _EVENT = struct.Struct("<BQQQ")
+_COMMIT = struct.Struct("<QQQQ")
 
 
 class FrameKind(IntEnum):
@@ -31,6 +33,7 @@ class FrameKind(IntEnum):
     FAULT = 2
     ENDED = 3
     EVENT = 4
+    COMMIT = 5
 
 
 class EventKind(IntEnum):
@@ -40,8 +43,22 @@ class EventKind(IntEnum):
     """Packets lost, their bytes (0 if the kernel dropped them), duration in ns."""
     BLOCK_REFUSED = 2
     """Number of the block, its packets, place in REFUSALS."""
+    WORKER_RESTARTED = 4
+    """Restarts of this lane so far, place in CAUSES, 0."""
+    INTERFACE = 6
+    """1: packets come again, 0: it is down; 0; 0."""
+    FLOW_LEFT_OUT = 5
+    """Flows, place in CAUSES, 0."""
     CAPTURE_FILE_DAMAGED = 3
     """Number of the file, offset in bytes, place in DAMAGES."""
+
+
+_FIXED = {
+    FrameKind.FAULT: _FAULT.size,
+    FrameKind.EVENT: _EVENT.size,
+    FrameKind.COMMIT: _COMMIT.size,
+    FrameKind.ENDED: 0,
+}
 
 
 # Why a block was refused (`SpoolReader.unseal`) and why a capture file ended early (the core's words): sent as numbers.
@@ -56,6 +73,10 @@ DAMAGES = (
     "not_a_capture",
     "unreadable",
 )
+
+
+# Why a worker died or a flow was left out (words of `diagnostics.Reason`).
+CAUSES = ("other", "memory", "time", "exited", "killed", "crashed", "key_gone", "size")
 
 
 # Exceptions that a fault may name. A worker sends the number, so that no text can pass; anything else is "Exception".
@@ -129,7 +150,15 @@ class Event:
     numbers: tuple[int, int, int]
 
 
-Frame = Records | Fault | WorkerEnded | Event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """A turn is complete. The numbers are the worker's own (turn, pass, message, packets of the next block): the
+    releaser hands the last ones to the worker's successor."""
+
+    position: tuple[int, int, int, int]
+
+
+Frame = Records | Fault | WorkerEnded | Event | Committed
 
 
 def records_frame(record: int, ipc: bytes) -> tuple[bytes, bytes]:
@@ -148,6 +177,11 @@ def event_frame(event: Event) -> bytes:
     """An EVENT frame."""
     body = _EVENT.pack(event.kind, *event.numbers)
     return _HEAD.pack(FrameKind.EVENT, 0, len(body)) + body
+
+
+def commit_frame(position: tuple[int, int, int, int]) -> bytes:
+    """A COMMIT frame."""
+    return _HEAD.pack(FrameKind.COMMIT, 0, _COMMIT.size) + _COMMIT.pack(*position)
 
 
 def ended_frame() -> bytes:
@@ -209,14 +243,8 @@ class FrameReader:
                 raise self._refuse("frame_record")
             if not 0 < length <= limits.RECORD_FRAME_BYTES.default:
                 raise self._refuse("frame_length")
-        elif kind == FrameKind.FAULT:
-            if length != _FAULT.size or record:
-                raise self._refuse("frame_length")
-        elif kind == FrameKind.EVENT:
-            if length != _EVENT.size or record:
-                raise self._refuse("frame_length")
-        elif kind == FrameKind.ENDED:
-            if length or record:
+        elif kind in _FIXED:
+            if length != _FIXED[FrameKind(kind)] or record:
                 raise self._refuse("frame_length")
         else:
             raise self._refuse("frame_kind")
@@ -227,6 +255,8 @@ class FrameReader:
         if kind == FrameKind.ENDED:
             self._ended = True
             return WorkerEnded()
+        if kind == FrameKind.COMMIT:
+            return Committed(position=_COMMIT.unpack(body))
         if kind == FrameKind.EVENT:
             event, *numbers = _EVENT.unpack(body)
             if event not in iter(EventKind) or max(numbers) >= 1 << 63:

@@ -22,13 +22,16 @@ from bunker.closed.analyze.dispatch import AnalyzerFailed, Dispatcher, Runner
 from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
+from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.process.external import PlainKeepers
+from bunker.closed.process.hand import own_hand
 from bunker.closed.process.interpreter import interpreters
 from bunker.closed.process.link import pair
 from bunker.closed.process.releaser import refusal_counter
 from bunker.closed.process.setup import open_files
+from bunker.closed.process.worker import PHASES
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle
 from bunker.model import diagnostics
@@ -38,7 +41,7 @@ from bunker.model.diagnostics import DiagnosticKind, Reason
 from bunker.model.fields import RecordSchema
 from bunker.model.heartbeat import EndReason, Tier
 from bunker.native.clear import ClearedBatch, Gate
-from bunker.native.wire import Batch, Engine
+from bunker.native.wire import Batch, Engine, Hand
 from bunker.policy.load import policy_of
 
 
@@ -47,7 +50,12 @@ class _Inline:
 
     def __init__(self, bundle: Bundle, egress_fd: int) -> None:
         policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
-        self.gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
+        self.gate = Gate(
+            policy.compiled(),
+            {name: schema.described() for name, schema in bundle.schemas.items()},
+            policy.packets(),
+        )
+        provide_noise(self.gate, policy)
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
@@ -87,7 +95,7 @@ class _Inline:
         """Clear and write a batch."""
         self.counters[Counter.RECORDS_EMITTED] += batch.num_rows
         try:
-            cleared = self.gate.clear(schema.name, batch.ipc())
+            batches = self.gate.clear(schema.name, batch.ipc())
         except GateRefusal as refusal:
             self.counters[refusal_counter(refusal.kind)] += 1
             event = diagnostics.event(
@@ -95,7 +103,11 @@ class _Inline:
             )
             self.write(self.envelopes.diagnostics([event]))
             return
-        if cleared is not None:
+        self.release(batches)
+
+    def release(self, batches: list[ClearedBatch]) -> None:
+        """Write what has been cleared."""
+        for cleared in batches:
             self.counters[Counter.RECORDS_RELEASED] += cleared.num_rows
             self.write(self.envelopes.records(cleared))
 
@@ -114,7 +126,7 @@ class _Inline:
         self.write(self.envelopes.diagnostics([event]))
 
 
-def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Runner]:
+def _external(bundle: Bundle, hand: Hand, stack: ExitStack) -> Callable[[Analyzer, int], Runner]:
     """Programs as ordinary processes, their files in a temporary folder."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bunker-programs-")) if bundle.programs else ""
     for path, content in bundle.program_files.items():
@@ -129,8 +141,14 @@ def _external(bundle: Bundle, stack: ExitStack) -> Callable[[Analyzer], Runner]:
         settings.append(msgspec.structs.replace(program.settings(keeper_end), own_session=True))
     keepers = PlainKeepers(settings)
     stack.callback(keepers.end)
-    return lambda analyzer: ExternalRunner(
-        analyzer, ends[analyzer.name], traceback.print_exception, revive=keepers.revive
+    return lambda analyzer, number: ExternalRunner(
+        analyzer,
+        ends[analyzer.name],
+        number=number,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        revive=keepers.revive,
     )
 
 
@@ -149,9 +167,16 @@ def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[
 
 def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitStack) -> list[tuple[int, int, str]]:
     experiment = bundle.experiment
+    hand = own_hand()
     dispatcher = Dispatcher(
-        bundle.load_analyzers(), output, on_error=traceback.print_exception, external=_external(bundle, stack)
+        bundle.load_analyzers(),
+        output,
+        hand=hand,
+        phases=PHASES,
+        on_error=traceback.print_exception,
+        external=_external(bundle, hand, stack),
     )
+    dispatcher.begin_pass(1)
     engine = Engine(
         lane=0,
         want=sorted(dispatcher.kinds | {"flow"}),
@@ -191,6 +216,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
     dispatcher.finish()
     count()
     counters[Counter.CAPTURE_FILES_DAMAGED] = len(reader.damages)
+    output.release(output.gate.finish())
     output.gate.forget()
     output.write(output.envelopes.end(output.pulse(), reason=EndReason.DONE))
     return reader.damages

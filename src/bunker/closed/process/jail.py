@@ -194,6 +194,10 @@ class Process:
         """SIGTERM; as process 1 of a namespace it hears it only if it has a handler."""
         self._signal(signal.SIGTERM)
 
+    def abort(self) -> None:
+        """SIGQUIT: the supervisor destroys everything, keys first."""
+        self._signal(signal.SIGQUIT)
+
     def _signal(self, number: signal.Signals) -> None:
         if self.poll() is None:
             signal.pidfd_send_signal(self._pidfd, number)

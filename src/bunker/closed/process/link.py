@@ -2,9 +2,11 @@
 
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
-2. Capturer to worker: `SEALED` (a block is on disk), `LOST` (a gap), `DAMAGED` (a capture file ended early), `ENDED`
-   (there will be no more). Worker to capturer: `RELEASED` (no block up to this number is needed any more; the keys of
-   files that hold nothing else die).
+2. Capturer to worker: `SEALED` (a block is on disk), `LOST` (a gap), `DAMAGED` (a capture file ended early),
+   `INTERFACE` (it went down, or is back), `ENDED` (there will be no more), `AGAIN` (what follows was said before).
+   Worker to capturer: `ANALYSED` (all blocks up to this one have been read), `RELEASED` (no block up to this number is
+   needed any more; the keys of files that hold nothing else die), `RESUME` (say everything again that is not released:
+   after a restart, or for another pass).
 3. A message that is none of these ends the process that received it: the other side is broken.
 """
 
@@ -24,7 +26,13 @@ _DAMAGED = b"D"
 _NUMBER = struct.Struct("<cQ")
 _LOST = b"L"
 _THREE = struct.Struct("<cQQQ")
+_ANALYSED = b"A"
+_AGAIN = b"B"
+_RESUME = b"N"
+_INTERFACE = b"I"
 MESSAGE_BYTES = 512
+ALL_BLOCKS = (1 << 63) - 1
+"""Released up to this number: the worker has ended and asks for nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,32 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """All blocks of the lane up to `number` have been read."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Say everything again that is not released."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """The answer to `Resume`: the next message is the `sequence`-th of the lane, counted from 1."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """The interface went down, or packets come from it again."""
+
+    up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
     """Capture file `file` could be read up to `offset` only; `reason` is a place in `frames.DAMAGES`."""
 
@@ -64,10 +98,10 @@ class Lost:
     duration_ns: int
 
 
-Message = Sealed | Ended | Released | Damaged | Lost
+Message = Sealed | Ended | Released | Damaged | Lost | Interface | Analysed | Resume | Again
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Message) -> bytes:  # noqa: PLR0911 - a table
     """One datagram."""
     match message:
         case Sealed(descriptor=descriptor):
@@ -76,6 +110,14 @@ def encode(message: Message) -> bytes:
             return _ENDED
         case Released(number=number):
             return _NUMBER.pack(_RELEASED, number)
+        case Analysed(number=number):
+            return _NUMBER.pack(_ANALYSED, number)
+        case Again(sequence=sequence):
+            return _NUMBER.pack(_AGAIN, sequence)
+        case Resume():
+            return _RESUME
+        case Interface(up=up):
+            return _NUMBER.pack(_INTERFACE, up)
         case Damaged(file=file, offset=offset, reason=reason):
             return _THREE.pack(_DAMAGED, file, offset, reason)
         case Lost(packets=packets, size=size, duration_ns=duration_ns):
@@ -93,8 +135,10 @@ def decode(datagram: bytes) -> Message:
         return Sealed(descriptor=datagram[1:])
     if datagram == _ENDED:
         return Ended()
-    if tag == _RELEASED and len(datagram) == _NUMBER.size:
-        return Released(number=_NUMBER.unpack(datagram)[1])
+    if datagram == _RESUME:
+        return Resume()
+    if tag in (_RELEASED, _ANALYSED, _AGAIN, _INTERFACE) and len(datagram) == _NUMBER.size:
+        return _numbered(tag, _NUMBER.unpack(datagram)[1])
     if tag == _DAMAGED and len(datagram) == _THREE.size:
         _, file, offset, reason = _THREE.unpack(datagram)
         return Damaged(file=file, offset=offset, reason=reason)
@@ -102,6 +146,14 @@ def decode(datagram: bytes) -> Message:
         _, packets, size, duration_ns = _THREE.unpack(datagram)
         return Lost(packets=packets, size=size, duration_ns=duration_ns)
     raise BoxError("link between capturer and worker", "an unknown message", "This is a bug or a taken-over process")
+
+
+def _numbered(tag: bytes, number: int) -> Message:
+    if tag == _AGAIN:
+        return Again(sequence=number)
+    if tag == _INTERFACE:
+        return Interface(up=number == 1)
+    return Released(number=number) if tag == _RELEASED else Analysed(number=number)
 
 
 class Link:
@@ -159,6 +211,10 @@ class Link:
         if not datagram:
             raise EOFError
         return decode(datagram)
+
+    def forget(self) -> None:
+        """What waits is not sent."""
+        self._waiting.clear()
 
     def close(self) -> None:
         """Nothing more will be said."""

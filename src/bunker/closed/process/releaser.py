@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import os
 import select
+import struct
 import time
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from bunker import limits
+from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.egress.outlet import Outlet, OutletState
@@ -52,6 +55,8 @@ class Verdict(Enum):
     INTERRUPTED = b"I"
     OPERATOR = b"O"
     CHILD_FAILED = b"C"
+    ANALYSIS_FAILS = b"A"
+    MAXIMUM_AGE = b"M"
 
 
 _ENDS = {
@@ -59,6 +64,15 @@ _ENDS = {
     Verdict.DURATION: EndReason.DURATION,
     Verdict.INTERRUPTED: EndReason.INTERRUPTED,
 }
+_ABORTS = {
+    Verdict.OPERATOR: AbortReason.OPERATOR,
+    Verdict.ANALYSIS_FAILS: AbortReason.ANALYSIS_FAILS,
+    Verdict.MAXIMUM_AGE: AbortReason.MAXIMUM_AGE,
+}
+WORKER_DEAD = b"R"
+"""From the supervisor, followed by the lane's number: its worker is dead, what it did not commit never happened."""
+ACK = struct.Struct("<B?Q")
+"""To the supervisor: lane, whether its pipe can be used on, the last turn that was committed."""
 # The gate's words (`crates/clear/src/gate.rs`); a broken frame has words of its own, which all count as one.
 _REFUSAL_COUNTERS = {
     Reason.SCHEMA: Counter.GATE_REFUSED_SCHEMA,
@@ -82,11 +96,22 @@ class Lane:
     reader: frames.FrameReader
     open: bool = True
     refused: bool = False
+    held: list[frames.Frame] = field(default_factory=list)
+    """Of the turn that is not committed."""
+    held_bytes: int = 0
+    ready: deque[frames.Frame] = field(default_factory=deque)
+    """Committed, and not yet out because the egress queue was full."""
+    turn: int = 0
+    """The last that was committed."""
 
 
 def refusal_counter(kind: str) -> Counter:
     """Which counter counts this refusal."""
     return _REFUSAL_COUNTERS.get(Reason.of(kind), Counter.GATE_REFUSED_FRAME)
+
+
+def _cause(place: int) -> Reason:
+    return Reason.of(frames.CAUSES[place] if place < len(frames.CAUSES) else "other")
 
 
 def settled(counters: dict[Counter, int]) -> dict[Counter, int]:
@@ -115,14 +140,16 @@ class Releaser:
         self.settings = settings
         self.names = sorted(bundle.schemas)
         self.analyzers = [source.name for source in bundle.sources]
-        self.gate = Gate(policy.compiled(), {name: schema.described() for name, schema in bundle.schemas.items()})
+        self.gate = Gate(
+            policy.compiled(),
+            {name: schema.described() for name, schema in bundle.schemas.items()},
+            policy.packets(),
+        )
+        provide_noise(self.gate, policy)
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
         self.pages = [CounterPage.attach(fd, writable=False) for fd in settings.all_counters_fds]
         self.lanes = [
-            Lane(
-                number=number, fd=fd, reader=frames.FrameReader(records=len(self.names), analyzers=len(bundle.sources))
-            )
-            for number, fd in enumerate(settings.records_fds)
+            Lane(number=number, fd=fd, reader=self._frame_reader()) for number, fd in enumerate(settings.records_fds)
         ]
         self.outlet = Outlet(settings.egress_fd)
         self.envelopes = Envelopes(
@@ -131,7 +158,7 @@ class Releaser:
                 started_ns=settings.started_ns,
                 tier=settings.tier,
                 bundle=bundle.digest,
-                image=None,
+                image=settings.image,
                 policy=policy.digest,
                 schemas=output_schemas(policy, self.gate),
                 enforcement=settings.enforcement,
@@ -141,36 +168,63 @@ class Releaser:
         )
         self.heartbeat_s = bundle.experiment.heartbeat_ns / 1e9
         self.events: list[Diagnostic] = []
+        self._verdict: Verdict | None = None
 
     def run(self) -> bool:
         """Until the supervisor has said how the run ended and the last word is out. False: it is not out."""
         self.outlet.put(self.envelopes.start())
         self._beat()
         next_beat = time.monotonic() + self.heartbeat_s
-        verdict: Verdict | None = None
-        while verdict is None:
+        while self._verdict is None or not self._all_shut():
             ready = self._wait(max(0.0, next_beat - time.monotonic()))
             self._attend_egress(ready.get(self.outlet.fileno(), 0))
             for lane in self.lanes:
+                self._release_ready(lane)
                 if lane.open and lane.fd in ready:
                     self._hear(lane)
             if self.settings.verdict_fd in ready:
-                word = os.read(self.settings.verdict_fd, 1)
-                verdict = Verdict(word) if word else Verdict.CHILD_FAILED
+                self._hear_supervisor()
             if time.monotonic() >= next_beat:
                 self._beat()
                 next_beat = time.monotonic() + self.heartbeat_s
-        return self._last_word(verdict)
+        return self._last_word(self._verdict)
+
+    def _all_shut(self) -> bool:
+        """No pipe has anything more to say; if the open box is gone, what is ready has nowhere to go."""
+        gone = self.outlet.state is not OutletState.OPEN
+        return all(not lane.open and (gone or not lane.ready) for lane in self.lanes)
+
+    def _hear_supervisor(self) -> None:
+        word = os.read(self.settings.verdict_fd, 1)
+        if word == WORKER_DEAD:
+            self._forget_turn(self.lanes[os.read(self.settings.verdict_fd, 1)[0]])
+        else:
+            self._verdict = Verdict(word) if word else Verdict.CHILD_FAILED
+
+    def _forget_turn(self, lane: Lane) -> None:
+        """The lane's worker is dead: read what it had written, drop what it had not committed, say how far it was."""
+        poll = select.poll()
+        if lane.open:
+            poll.register(lane.fd, select.POLLIN)
+        while lane.open and poll.poll(0):
+            self._hear(lane)
+        lane.held.clear()
+        lane.held_bytes = 0
+        lane.reader = self._frame_reader()
+        os.write(self.settings.acks_fd, ACK.pack(lane.number, lane.open, lane.turn))
+
+    def _frame_reader(self) -> frames.FrameReader:
+        return frames.FrameReader(records=len(self.names), analyzers=len(self.analyzers))
 
     def _wait(self, seconds: float) -> dict[int, int]:
-        """Descriptors that are ready: pipes while there is room, the verdict once all pipes are shut, the egress."""
+        """Descriptors that are ready: pipes while there is room, the supervisor's until its verdict, the egress."""
         poll = select.poll()
         # Room for the largest batch before anything is read: what has been read is never thrown away.
         if self.outlet.room(limits.RECORD_FRAME_BYTES.default, records=True):
             for lane in self.lanes:
-                if lane.open:
+                if lane.open and not lane.ready:
                     poll.register(lane.fd, select.POLLIN)
-        if not any(lane.open for lane in self.lanes):
+        if self._verdict is None:
             poll.register(self.settings.verdict_fd, select.POLLIN)
         if self.outlet.state is OutletState.OPEN:
             poll.register(self.outlet.fileno(), select.POLLOUT if self.outlet.waiting else 0)
@@ -263,11 +317,38 @@ class Releaser:
             return
         try:
             for frame in lane.reader.feed(piece):
-                self._take(lane, frame)
+                self._hold(lane, frame)
         except GateRefusal as refusal:
             self._refuse(lane, refusal, number=None)
             lane.refused = True
             self._shut(lane)
+
+    def _hold(self, lane: Lane, frame: frames.Frame) -> None:
+        """Keep a frame until its turn is committed.
+
+        Raises:
+            GateRefusal: "frame_length": more than a turn may hold.
+        """
+        lane.held.append(frame)
+        if isinstance(frame, frames.Records):
+            lane.held_bytes += len(frame.ipc)
+            if lane.held_bytes > limits.TURN_RECORD_BYTES.default or len(lane.held) > limits.TURN_FRAMES.default:
+                raise GateRefusal("frame_length")
+        elif isinstance(frame, frames.Committed | frames.WorkerEnded):
+            lane.ready += lane.held
+            lane.held.clear()
+            lane.held_bytes = 0
+            if isinstance(frame, frames.Committed):
+                lane.turn = frame.position[0]
+            self._release_ready(lane)
+
+    def _release_ready(self, lane: Lane) -> None:
+        """Let out what is committed, as far as there is room: what was read is not thrown away for want of it."""
+        while lane.ready:
+            frame = lane.ready[0]
+            if isinstance(frame, frames.Records) and not self.outlet.room(len(frame.ipc) + _HEADROOM, records=True):
+                return
+            self._take(lane, lane.ready.popleft())
 
     def _shut(self, lane: Lane) -> None:
         lane.open = False
@@ -281,6 +362,8 @@ class Releaser:
         match frame:
             case frames.Records(record=number, ipc=ipc):
                 self._release(lane, number, ipc)
+            case frames.Committed():
+                pass
             case frames.Fault(analyzer=analyzer, exception=exception, line=line):
                 self._event(
                     DiagnosticKind.ANALYZER_FAILED,
@@ -297,12 +380,16 @@ class Releaser:
 
     def _release(self, lane: Lane, number: int, ipc: bytes) -> None:
         try:
-            cleared = self.gate.clear(self.names[number], ipc)
+            batches = self.gate.clear(self.names[number], ipc)
         except GateRefusal as refusal:
             self._refuse(lane, refusal, number=number)
             return
-        if cleared is None:
-            return
+        for cleared in batches:
+            self._send(lane, cleared)
+
+    def _send(self, lane: Lane, cleared: ClearedBatch) -> None:
+        """A cleared batch into the egress; a window that closes may have freed batches of other records as well."""
+        number = self.names.index(cleared.record) if cleared.record in self.names else None
         if not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
             self.counters.add(Counter.RECORDS_DESTROYED, cleared.num_rows)
             self._event(DiagnosticKind.RECORDS_DESTROYED, number=number, count=cleared.num_rows)
@@ -315,6 +402,18 @@ class Releaser:
         self.counters.add(Counter.RECORDS_RELEASED, cleared.num_rows)
         self._put(envelope)
 
+    def _free_what_waits(self) -> None:
+        """The run ends in order: the last window closes. After an abort what waits is forgotten."""
+        deadline = time.monotonic() + _DRAIN_S
+        for cleared in self.gate.finish():
+            while not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
+                if self.outlet.state is not OutletState.OPEN or time.monotonic() >= deadline:
+                    break
+                with suppress(OSError):
+                    select.select([], [self.outlet.fileno()], [], 1.0)
+                self._flush()
+            self._send(self.lanes[0], cleared)
+
     def _lane_event(self, lane: Lane, kind: frames.EventKind, numbers: tuple[int, int, int]) -> None:
         first, second, third = numbers
         match kind:
@@ -324,21 +423,31 @@ class Releaser:
                 word = frames.REFUSALS[third] if third < len(frames.REFUSALS) else "other"
                 reason = {"not_authentic": Reason.AUTHENTICATION, "erased": Reason.KEY_GONE}.get(word, Reason.of(word))
                 self._event(DiagnosticKind.BLOCK_REFUSED, lane=lane.number, number=first, count=second, reason=reason)
+            case frames.EventKind.WORKER_RESTARTED:
+                reason = _cause(second)
+                self._event(DiagnosticKind.WORKER_RESTARTED, lane=lane.number, count=first, reason=reason)
+            case frames.EventKind.INTERFACE:
+                self._event(DiagnosticKind.INTERFACE_UP if first else DiagnosticKind.INTERFACE_DOWN)
+            case frames.EventKind.FLOW_LEFT_OUT:
+                self._event(DiagnosticKind.FLOW_LEFT_OUT, lane=lane.number, count=first, reason=_cause(second))
             case frames.EventKind.CAPTURE_FILE_DAMAGED:
                 word = frames.DAMAGES[third] if third < len(frames.DAMAGES) else "other"
                 self._event(DiagnosticKind.CAPTURE_FILE_DAMAGED, number=first, offset=second, reason=Reason.of(word))
 
-    def _last_word(self, verdict: Verdict) -> bool:
-        self.gate.forget()
+    def _last_word(self, verdict: Verdict | None) -> bool:
+        verdict = verdict or Verdict.CHILD_FAILED
         end = _ENDS.get(verdict)
         if end is not None and not all(lane.reader.ended and not lane.refused for lane in self.lanes):
             end = None
+        if end is not None:
+            self._free_what_waits()
+        self.gate.forget()
         self._tell_events()
         counters = self._counted()
         if end is not None:
             self._put(self.envelopes.end(self._pulse(counters), reason=end))
         else:
-            reason = AbortReason.OPERATOR if verdict is Verdict.OPERATOR else AbortReason.CHILD_FAILED
+            reason = _ABORTS.get(verdict, AbortReason.CHILD_FAILED)
             self._put(self.envelopes.abort(self._pulse(settled(counters)), reason=reason))
         deadline = time.monotonic() + _DRAIN_S
         while not self.outlet.finish() and self.outlet.state is OutletState.OPEN and time.monotonic() < deadline:

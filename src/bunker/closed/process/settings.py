@@ -46,6 +46,8 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
     lanes: list[LaneSettings]
     file_fds: list[int]
+    file_bytes: list[int] | None
+    """How much of each file is read; None: all of it. A disk is longer than the file that stands on it."""
     counters_fd: int
     orders_fd: int
     """A pipe. First byte: begin. Second byte, or its end: stop capturing, finish in order."""
@@ -56,7 +58,51 @@ class CapturerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     seed: bytes
     duration_ns: int | None
     deferred: bool
+    """Nothing is given back before capture is over: what finds the spool full is lost."""
+    held: bool
     """Capture everything before anything is analysed."""
+
+
+class LeftOutFlow(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A flow that a worker died on, why, and in whose hands (the analyzer's number, or NO_ANALYZER)."""
+
+    uid: int
+    fault: str
+    analyzer: int
+
+
+class PassedOver(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A packet without a flow that a worker died on."""
+
+    block: int
+    packet: int
+
+
+class SuspectBatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """See `analyze.runner.Suspect`."""
+
+    analyzer: int
+    sequence: int
+    modulus: int
+    residue: int
+
+
+class Restart(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a worker is told that takes the place of a dead one."""
+
+    count: int
+    """Restarts of this lane, this one included."""
+    cause: int
+    """Place in `frames.CAUSES`."""
+    turn: int
+    """The last turn that counts; 0: none."""
+    newly_left_out: int
+    left_out: list[LeftOutFlow]
+    passed_over: list[PassedOver]
+    suspects: list[SuspectBatch]
+
+
+NO_ANALYZER = 0xFFFF
 
 
 class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -69,6 +115,9 @@ class WorkerSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     spool: SpoolSettings
     seed: bytes
     live: bool
+    hand_fd: int
+    ledger_fd: int
+    restart: Restart | None = None
     external_fds: list[int] = msgspec.field(default_factory=list)
     """Dialogues with the keepers of the bundle's programs, in their order."""
 
@@ -97,9 +146,12 @@ class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     all_counters_fds: list[int]
     """Of all processes of the box, for reading."""
     verdict_fd: int
-    """A pipe on which the supervisor says how the run ended."""
+    """A pipe on which the supervisor says that a worker is dead, and how the run ended."""
+    acks_fd: int
+    """A pipe on which the releaser says how far a dead worker's lane is."""
     enforcement: dict[str, str]
     tier: Tier
+    image: str | None
 
 
 class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -114,6 +166,11 @@ class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     """Bytes of address space."""
     orders_fd: int
     verdict_fd: int
+    acks_fd: int
+    stall_ns: int
+    """A busy worker that does not move for this long is killed."""
+    max_age_ns: int | None = None
+    """After this time everything is destroyed."""
 
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -14,16 +14,20 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from bunker import limits
 from bunker.closed.capture.filter import compile_filter, filters_for_files
 from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
+from bunker.closed.process.hand import create_page
 from bunker.closed.process.interpreter import Interpreter, interpreters
 from bunker.closed.process.jail import UIDS, JailSpec, Process, Role, enter_box
+from bunker.closed.process.ledger import create_ledger
 from bunker.closed.process.link import pair
 from bunker.closed.process.settings import (
     FIRST_WORKER_UID,
@@ -46,7 +50,10 @@ from bunker.model.heartbeat import Tier
 
 _STDIN = "-"
 _ETHERNET = 1
-_WORKER_BASE_BYTES = 1 << 30
+_STALLS_PER_CALL = 2
+_STALL_NS = 1_000_000_000
+"""A worker is killed when it stands still for so many times `time_per_call` and this: the watchdog comes first."""
+_WORKER_BASE_BYTES = (1 << 30) + limits.LEDGER_BYTES.default
 """Address space of interpreter, libraries, spool slot and engine, beside what `analysis.memory` grants."""
 
 
@@ -56,6 +63,8 @@ class Source:
 
     interface: str | None = None
     files: tuple[Path, ...] = ()
+    lengths: tuple[int, ...] = ()
+    """Bytes of each file, where a file is a disk that is longer than what stands on it; none: up to its end."""
 
     def __post_init__(self) -> None:
         if (self.interface is None) is not bool(self.files):
@@ -179,6 +188,8 @@ class _Lanes:
                     seed=seed,
                     live=bool(rings),
                     external_fds=self._programs(programs, number, fds),
+                    hand_fd=fds.add(f"hand-{number}", create_page()),
+                    ledger_fd=fds.add(f"ledger-{number}", create_ledger()),
                 )
             )
 
@@ -228,7 +239,18 @@ def _bundle_fd(bundle: Bundle) -> int:
         os.close(fd)
 
 
-def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run: bytes | None = None) -> Process:
+def start_box(
+    bundle: Bundle,
+    source: Source,
+    *,
+    egress_fd: int,
+    base: Path,
+    run: bytes | None = None,
+    spool_directory: Path | None = None,
+    tier: Tier = Tier.PROCESS,
+    image: str | None = None,
+    walls: Mapping[str, str] | None = None,
+) -> Process:
     """Set a run up and start its box.
 
     Args:
@@ -237,6 +259,9 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         egress_fd: The way out, write-only; this function closes it in this process.
         base: Folder that a relative spool directory starts from.
         run: The run's number; drawn if None.
+        spool_directory: Where the spool is instead of where the experiment says (a machine of its own has one place).
+        tier: What stands around the box; `image` is then the digest of the machine it runs in, and `walls` are that
+            machine's entries of the start statement's enforcement.
     Raises:
         ConfigurationError: interface, filter, files or space are not to be had.
         BoxError: the jail is below the floor.
@@ -255,7 +280,7 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         for number, ring in enumerate(rings):
             fds.add(f"ring-{number}", ring.fd)
         spool = claim(
-            base / experiment.spool_directory,
+            spool_directory or base / experiment.spool_directory,
             lanes=experiment.lanes,
             size=experiment.spool_bytes,
             block_bytes=experiment.block_bytes,
@@ -264,12 +289,14 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
         lanes = _Lanes(run, spool, rings, fds, programs)
         orders_out, orders_in = os.pipe2(os.O_CLOEXEC)
         verdict_out, verdict_in = os.pipe2(os.O_CLOEXEC)
+        acks_out, acks_in = os.pipe2(os.O_CLOEXEC)
         capturer_page = fds.add("counters-capturer", CounterPage.create())
         releaser_page = fds.add("counters-releaser", CounterPage.create())
         settings = SupervisorSettings(
             capturer=CapturerSettings(
                 lanes=lanes.capturer,
                 file_fds=files,
+                file_bytes=list(source.lengths) or None,
                 counters_fd=capturer_page,
                 orders_fd=fds.add("orders-out", orders_out),
                 block_bytes=experiment.block_bytes,
@@ -278,6 +305,7 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
                 seed=os.urandom(16),
                 duration_ns=experiment.duration_ns,
                 deferred=experiment.mode == "deferred",
+                held=experiment.mode == "deferred" and not experiment.during_capture,
             ),
             workers=lanes.workers,
             releaser=ReleaserSettings(
@@ -293,13 +321,18 @@ def start_box(bundle: Bundle, source: Source, *, egress_fd: int, base: Path, run
                     fds.add("page-releaser", CounterPage.read_only(releaser_page)),
                 ],
                 verdict_fd=fds.add("verdict-out", verdict_out),
-                enforcement={},
-                tier=Tier.PROCESS,
+                acks_fd=fds.add("acks-in", acks_in),
+                enforcement=dict(walls or {}),
+                tier=tier,
+                image=image,
             ),
             externals=lanes.externals,
             worker_memory=experiment.analysis_memory + _WORKER_BASE_BYTES,
             orders_fd=fds.add("orders-in", orders_in),
             verdict_fd=fds.add("verdict-in", verdict_in),
+            acks_fd=fds.add("acks-out", acks_out),
+            stall_ns=_STALLS_PER_CALL * experiment.time_per_call_ns + _STALL_NS,
+            max_age_ns=experiment.max_age_ns,
         )
         spec = JailSpec(
             role=Role.SUPERVISOR,

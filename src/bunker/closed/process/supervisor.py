@@ -1,33 +1,40 @@
 """The supervisor: starts the other processes, waits for them, and says how the run ended.
 
-Secrets: none. It holds the descriptor of the key store to hand it to a worker that it starts, and maps it never.
-Reads: the status of its children. Writes: orders to the capturer, the verdict to the releaser.
+Secrets: none. It holds the descriptor of the key store to hand it to a worker that it starts, and maps it once: to
+overwrite it, when everything is to be destroyed. Reads: the status of its children, the workers' hand pages. Writes:
+orders to the capturer, the deaths of workers and the verdict to the releaser.
 If it is taken over completely: can stop the run.
 
 Rules of this file:
 1. It is process 1 of the box: when it dies, however it dies, the kernel kills every other process of the box, and
    the keys with them.
-2. First SIGTERM: capture stops, what is captured is analysed. Second: everything is destroyed at once; capturer and
-   workers die
-   first, and with their last reference the kernel frees the keys' memory. It dies itself with the command that
-   started the box.
-3. A capturer or worker that dies ends the run: ABORT is said if there is still somebody to say it.
+2. First SIGTERM: capture stops, what is captured is analysed. Second, SIGQUIT, or the run's maximum age: everything is
+   destroyed at once. The keys are overwritten before anything else, then capturer and workers die. It dies itself with
+   the command that started the box.
+3. A worker that dies or stands still is replaced (`restarts.py` says how often); its successor goes on behind the last
+   turn that the releaser has.
+4. A capturer that dies ends the run: keys are overwritten, ABORT is said if there is still somebody to say it.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 import signal
+import time
 from contextlib import suppress
 from types import FrameType
 
 import msgspec
 
 from bunker.closed.process import capturer as capturer_role
+from bunker.closed.process import worker as worker_role
 from bunker.closed.process.external import Keepers
+from bunker.closed.process.hand import BUSY, HandReader, InHand, Phase
 from bunker.closed.process.jail import Enforcement, JailSpec, Process, Role, spawn, surroundings
-from bunker.closed.process.releaser import Verdict
+from bunker.closed.process.releaser import ACK, WORKER_DEAD, Verdict
+from bunker.closed.process.restarts import Cause, LaneRestarts, cause_of
 from bunker.closed.process.settings import (
     FIRST_WORKER_UID,
     SpoolSettings,
@@ -35,10 +42,13 @@ from bunker.closed.process.settings import (
     encoded,
     settings_of,
 )
+from bunker.errors import BoxError
 from bunker.native.jail import lock_down
 
 EXIT_FAILED = 1
 EXIT_DAMAGED = capturer_role.EXIT_DAMAGED
+_WATCH_MS = 100
+_ACK_S = 60.0
 _RELEASER_UID, _CAPTURER_UID, _WORKER_UID = 1, 2, FIRST_WORKER_UID
 
 
@@ -48,6 +58,25 @@ def _spool(spool: SpoolSettings) -> dict[str, int]:
     return {f"keys-{spool.lane}": spool.keys_fd, **files}
 
 
+class WatchedLane:
+    """A lane's worker, what it has in hand, and its predecessors."""
+
+    def __init__(self, hand_fd: int) -> None:
+        self.hand = HandReader(hand_fd)
+        self.restarts = LaneRestarts()
+        self.ended = False
+        self.stalled = False
+        self._seen: InHand | None = None
+        self._since_ns = 0
+
+    def stands_still(self, now_ns: int, limit_ns: int) -> bool:
+        """Whether a busy worker has not moved for too long."""
+        hand = self.hand.read()
+        if hand != self._seen or hand.phase not in BUSY:
+            self._seen, self._since_ns = hand, now_ns
+        return now_ns - self._since_ns > limit_ns
+
+
 class Supervisor:
     """The children of a run."""
 
@@ -55,12 +84,16 @@ class Supervisor:
         self.settings = settings
         self.terms = 0
         self.children: dict[str, Process] = {}
+        self.lanes = [WatchedLane(worker.hand_fd) for worker in settings.workers]
+        self.failed = self.damaged = False
+        self.verdict: Verdict | None = None
+        """Why everything was destroyed."""
+        self.deadline = None if settings.max_age_ns is None else time.monotonic_ns() + settings.max_age_ns
         self.keepers = Keepers(
             settings.externals,
             memory_bytes=settings.worker_memory,
             first_uid=_WORKER_UID + len(settings.workers),
         )
-        self.failed = self.damaged = self.destroyed = False
 
     def start(self) -> None:
         """Start the workers, the capturer (which waits for its order), and the releaser, which tells what holds for
@@ -74,8 +107,10 @@ class Supervisor:
         self._close_others()
         os.write(self.settings.orders_fd, b"g")
 
-    def _start_worker(self, lane: int) -> None:
+    def _start_worker(self, lane: int, turn: int | None = None) -> None:
         worker = self.settings.workers[lane]
+        if turn is not None:
+            worker = msgspec.structs.replace(worker, restart=self.lanes[lane].restarts.restart(turn))
         spec = JailSpec(
             role=Role.WORKER,
             descriptors={
@@ -83,6 +118,8 @@ class Supervisor:
                 "records": worker.records_fd,
                 "link": worker.link_fd,
                 "counters": worker.counters_fd,
+                "hand": worker.hand_fd,
+                "ledger": worker.ledger_fd,
                 **{f"external-{number}": fd for number, fd in enumerate(worker.external_fds)},
                 **_spool(worker.spool),
             },
@@ -122,6 +159,7 @@ class Supervisor:
                 "egress": releaser.egress_fd,
                 "counters": releaser.counters_fd,
                 "verdict": releaser.verdict_fd,
+                "acks": releaser.acks_fd,
                 **{f"records-{number}": fd for number, fd in enumerate(releaser.records_fds)},
                 **{f"page-{number}": fd for number, fd in enumerate(releaser.all_counters_fds)},
             },
@@ -132,28 +170,29 @@ class Supervisor:
         several = {name: child.enforcement for name, child in self.children.items()}
         several |= self.keepers.enforcement()
         several["supervisor"] = surroundings().enforcement
-        told = msgspec.structs.replace(releaser, enforcement=Enforcement.weakest(several))
+        told = msgspec.structs.replace(releaser, enforcement={**releaser.enforcement, **Enforcement.weakest(several)})
         self.children["releaser"] = spawn(spec, "bunker.closed.process.releaser", encoded(told))
 
     def _close_others(self) -> None:
-        """Whatever only the children need is closed here: an end of file must mean that the process at the other end
-        is gone, and the keys must vanish with the processes that use them."""
+        """Whatever no later worker needs is closed here: an end of file must mean that nobody is there any more."""
         settings = self.settings
-        own = {settings.orders_fd, settings.verdict_fd}
+        own = {settings.orders_fd, settings.verdict_fd, settings.acks_fd}
         capturer, releaser = settings.capturer, settings.releaser
         theirs = {capturer.counters_fd, capturer.orders_fd, *capturer.file_fds}
         for lane in capturer.lanes:
-            theirs |= {lane.link_fd, *_spool(lane.spool).values()}
+            theirs |= {lane.link_fd, *lane.spool.file_fds}
             if lane.ring_fd is not None:
                 theirs.add(lane.ring_fd)
-        for worker in settings.workers:
-            theirs |= {worker.bundle_fd, worker.records_fd, worker.link_fd, worker.counters_fd}
-            theirs |= {*_spool(worker.spool).values()}
-        theirs |= {releaser.bundle_fd, releaser.egress_fd, releaser.counters_fd, releaser.verdict_fd}
+        theirs |= {releaser.egress_fd, releaser.counters_fd, releaser.verdict_fd, releaser.acks_fd}
         theirs |= {*releaser.records_fds, *releaser.all_counters_fds}
-        for fd in theirs - own:
-            with suppress(OSError):
-                os.close(fd)
+        _close(theirs - own)
+
+    def _close_lane(self, lane: int) -> None:
+        """The lane gets no other worker."""
+        worker = self.settings.workers[lane]
+        self.lanes[lane].ended = True
+        _close({worker.records_fd, worker.link_fd, worker.counters_fd, worker.hand_fd, worker.ledger_fd})
+        _close(set(worker.spool.file_fds))
 
     def on_term(self, _number: int, _frame: FrameType | None) -> None:
         """First: stop capture. Second: destroy."""
@@ -162,14 +201,27 @@ class Supervisor:
             with suppress(OSError):
                 os.write(self.settings.orders_fd, b"s")
         else:
-            self.destroyed = True
-            self._kill_all_but_releaser()
+            self._destroy(Verdict.OPERATOR)
+
+    def on_quit(self, _number: int, _frame: FrameType | None) -> None:
+        """Destroy at once."""
+        self._destroy(Verdict.OPERATOR)
+
+    def _destroy(self, verdict: Verdict) -> None:
+        """Everything: the keys first."""
+        for lane in self.settings.capturer.lanes:
+            overwrite(lane.spool.keys_fd)
+        self.verdict = self.verdict or verdict
+        self._kill_all_but_releaser()
 
     def _kill_all_but_releaser(self) -> None:
         self.failed = True
         for name, child in self.children.items():
             if name != "releaser":
                 child.kill()
+        for number, lane in enumerate(self.lanes):
+            if not lane.ended:
+                self._close_lane(number)
         self.keepers.end()
 
     def run(self) -> int:
@@ -177,41 +229,110 @@ class Supervisor:
         file.
         """
         told = False
-        waiting = dict(self.children)
-        while waiting:
+        while self.children:
             poll = select.poll()
-            for child in waiting.values():
+            for child in self.children.values():
                 poll.register(child.fileno(), select.POLLIN)
             for fd in self.keepers.filenos():
                 poll.register(fd, select.POLLIN)
-            poll.poll(1000)
-            if any(name.startswith("worker") for name in waiting):
-                self.keepers.tend()
-            else:
-                self.keepers.end()
-            for name, child in list(waiting.items()):
+            poll.poll(_WATCH_MS)
+            self._watch(time.monotonic_ns())
+            self._tend_keepers()
+            for name, child in list(self.children.items()):
                 status = child.poll()
                 if status is not None:
-                    del waiting[name]
+                    del self.children[name]
                     self._ended(name, status)
-            if not told and not waiting.keys() - {"releaser"}:
+            if not told and not self.children.keys() - {"releaser"}:
                 told = True
                 self._tell()
         if self.failed:
             return EXIT_FAILED
         return EXIT_DAMAGED if self.damaged else 0
 
+    def _tend_keepers(self) -> None:
+        """Keepers live as long as a worker may want their programs."""
+        if not any(name.startswith("worker") for name in self.children):
+            self.keepers.end()
+        elif not self.failed:
+            try:
+                self.keepers.tend()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
+
     def _ended(self, name: str, status: int) -> None:
-        if name == "capturer" and status == EXIT_DAMAGED:
+        if self.failed:
+            return
+        kind, _, number = name.partition(" ")
+        if kind == "worker":
+            self._worker_ended(int(number), status)
+        elif name == "capturer" and status == EXIT_DAMAGED:
             self.damaged = True
         elif status != 0:
-            self._kill_all_but_releaser()
+            self._destroy(Verdict.CHILD_FAILED)
+
+    def _tend_keepers(self) -> None:
+        """External programs live as long as there is a worker to ask them."""
+        if not any(name.startswith("worker") for name in self.children):
+            self.keepers.end()
+        elif not self.failed:
+            try:
+                self.keepers.tend()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
+
+    def _watch(self, now_ns: int) -> None:
+        """Kill what stands still, and everything when its time has come."""
+        if self.deadline is not None and now_ns >= self.deadline and not self.failed:
+            self._destroy(Verdict.MAXIMUM_AGE)
+        for number, lane in enumerate(self.lanes):
+            worker = self.children.get(f"worker {number}")
+            if worker is not None and not lane.stalled and lane.stands_still(now_ns, self.settings.stall_ns):
+                lane.stalled = True
+                worker.kill()
+
+    def _worker_ended(self, number: int, status: int) -> None:
+        """In order, or another takes its place behind the last turn that counts."""
+        lane = self.lanes[number]
+        hand = lane.hand.read()
+        if hand.phase is Phase.ENDED:
+            self._close_lane(number)
+            return
+        if status == worker_role.EXIT_OURS:
+            self._destroy(Verdict.CHILD_FAILED)
+            return
+        lane.restarts.died(hand, Cause.TIME if lane.stalled else cause_of(status))
+        lane.stalled = False
+        turn = self._last_turn(number)
+        if turn is None or self.failed:
+            self._destroy(Verdict.CHILD_FAILED)
+        elif not lane.restarts.granted(turn):
+            self._destroy(Verdict.ANALYSIS_FAILS)
+        else:
+            try:
+                self._start_worker(number, turn)
+                if self.failed:  # a second SIGTERM came meanwhile
+                    self.children[f"worker {number}"].kill()
+            except BoxError:
+                self._destroy(Verdict.CHILD_FAILED)
+
+    def _last_turn(self, number: int) -> int | None:
+        """Have the releaser forget what the dead worker did not commit; None: it does not go on with this lane."""
+        try:
+            os.write(self.settings.verdict_fd, WORKER_DEAD + bytes([number]))
+        except OSError:
+            return None
+        if not select.select([self.settings.acks_fd], [], [], _ACK_S)[0]:
+            return None
+        ack = os.read(self.settings.acks_fd, ACK.size)
+        if len(ack) != ACK.size:
+            return None
+        lane, usable, turn = ACK.unpack(ack)
+        return turn if usable and lane == number else None
 
     def _tell(self) -> None:
-        if self.destroyed:
-            verdict = Verdict.OPERATOR
-        elif self.failed:
-            verdict = Verdict.CHILD_FAILED
+        if self.verdict is not None:
+            verdict = self.verdict
         elif self.terms:
             verdict = Verdict.INTERRUPTED
         else:
@@ -221,10 +342,25 @@ class Supervisor:
             os.write(self.settings.verdict_fd, verdict.value)
 
 
+def _close(fds: set[int]) -> None:
+    for fd in fds:
+        with suppress(OSError):
+            os.close(fd)
+
+
+def overwrite(keys_fd: int) -> None:
+    """Zero every key in the store: from here on what the spool holds is noise, whoever still maps it."""
+    with suppress(OSError, ValueError):
+        length = os.fstat(keys_fd).st_size
+        with mmap.mmap(keys_fd, length, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE) as store:
+            store[:] = bytes(length)
+
+
 def main() -> int:
     """Run as process 1 of the box."""
     supervisor = Supervisor(settings_of(SupervisorSettings))
     signal.signal(signal.SIGTERM, supervisor.on_term)
+    signal.signal(signal.SIGQUIT, supervisor.on_quit)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor.start()
     lock_down("supervisor")

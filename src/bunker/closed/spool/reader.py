@@ -93,6 +93,10 @@ class SpoolReader:
         self._cipher = (block.file, block.lap, cipher)
         return cipher
 
+    def rewind(self) -> None:
+        """Blocks come from the beginning again: a worker that starts over, another pass."""
+        self._last = -1
+
     def forget(self) -> None:
         """Drop the key schedule that is cached."""
         self._cipher = None

@@ -7,7 +7,8 @@
 Rules of this file:
 1. A canary has one or more byte strings as they stand in the packets, the spellings a program would print, and numbers.
 2. The search looks for all of them raw, reversed, hex (bare and with separators), base64 (three alignments, both
-   alphabets), URL-encoded, UTF-16, decimal, in any letter case, inside gzip, zlib and zstd streams and Parquet columns.
+   alphabets), URL-encoded, UTF-16, decimal, as arpa name and EUI-64 identifier, in any letter case, inside gzip, zlib
+   and zstd streams and Parquet columns.
 3. It cannot see through encryption, raw deflate or a hash, and skips patterns of less than `shortest` bytes: noise
    holds those by chance, four bytes once in 4 GiB. So search small outputs with `shortest=4`, spools with 6.
 """
@@ -74,6 +75,12 @@ TEXT_CANARIES = (
     "tcp-payload",
     "fragment-payload",
     "padding",
+    "mail-user",
+    "mail-password",
+    "mail-from",
+    "mail-to",
+    "mail-subject",
+    "mail-body",
 )
 BINARY_CANARIES = {"tls-random": 32, "tls-session-id": 16}
 OTHER_CANARIES = (
@@ -115,7 +122,8 @@ class Canaries:
         for name in ("mac-orig", "mac-resp"):
             mac = b"\x02" + self._draw(name, 5)
             self.values[name] = mac
-            yield Canary(name=name, raws=(mac,))
+            eui64 = bytes([mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]])  # as interface identifiers hold it
+            yield Canary(name=name, raws=(mac, eui64), texts=(str(ipaddress.IPv6Address(bytes(8) + eui64))[2:],))
         for name in ("ipv4-orig", "ipv4-resp", "dns-answer-address"):  # raw they are sought with their neighbours too
             drawn = self._draw(name, 4)
             address = bytes([20 + drawn[0] % 100, drawn[1] | 1, drawn[2] | 1, 1 + drawn[3] % 250])
@@ -139,9 +147,8 @@ class Canaries:
             address = b"\x20\x01\x0d\xb8" + bytes(byte | 0x11 for byte in self._draw(name, 12))
             self.values[name] = address
             value = ipaddress.IPv6Address(address)
-            yield Canary(
-                name=name, raws=(address, address[8:]), texts=(str(value), value.exploded), numbers=(int(value),)
-            )
+            texts = (str(value), value.exploded, value.reverse_pointer[:63])
+            yield Canary(name=name, raws=(address, address[8:]), texts=texts, numbers=(int(value),))
 
     def _numbers(self) -> Iterator[Canary]:
         """Numbers of two and four bytes: raw they are sought with the header bytes around them."""

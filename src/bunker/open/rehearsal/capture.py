@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bunker.open.rehearsal import packets
 from bunker.open.rehearsal.canaries import Canaries
+from bunker.open.rehearsal.links import link_packets
 
 
 def _dns(canaries: Canaries, identifier: int, kind: int, answer: bytes | None) -> bytes:
@@ -62,6 +63,32 @@ def _form(canaries: Canaries) -> tuple[bytes, bytes]:
     return request.encode(), response.encode()
 
 
+def _mail(canaries: Canaries) -> list[tuple[int, bytes]]:
+    text = canaries.text
+    login = base64.b64encode(f"\0{text('mail-user')}\0{text('mail-password')}".encode()).decode()
+    message = (
+        f"From: {text('mail-from')}@mail.example\r\nTo: {text('mail-to')}@mail.example\r\n"
+        f"Subject: {text('mail-subject')}\r\n\r\n{text('mail-body')}\r\n.\r\n"
+    )
+    lines = (
+        (1, "220 mail.example ESMTP"),
+        (0, "EHLO client.example"),
+        (1, "250-mail.example\r\n250 AUTH PLAIN LOGIN"),
+        (0, f"AUTH PLAIN {login}"),
+        (1, "235 ok"),
+        (0, f"MAIL FROM:<{text('mail-from')}@mail.example>"),
+        (1, "250 ok"),
+        (0, f"RCPT TO:<{text('mail-to')}@mail.example>"),
+        (1, "250 ok"),
+        (0, "DATA"),
+        (1, "354 go on"),
+        (0, message.removesuffix("\r\n")),
+        (1, "250 queued"),
+        (0, f"VRFY {text('mail-user')} {text('mail-password')}"),
+    )
+    return [(side, f"{line}\r\n".encode()) for side, line in lines]
+
+
 def canary_packets(canaries: Canaries, *, copies: int = 1) -> list[bytes]:
     """Ethernet packets of some ten flows in which each canary stands at least once.
 
@@ -90,6 +117,12 @@ def canary_packets(canaries: Canaries, *, copies: int = 1) -> list[bytes]:
             if response:
                 flow.send(1, response)
             out += flow.close()
+        mail = packets.Conversation(macs, v4, (port + 8, 25), timestamp=stamp, identification=identification)
+        mail.open()
+        for side, line in _mail(canaries):
+            mail.send(side, line)
+        out += mail.close()
+        out += link_packets(canaries)
         answer_text = bytes([len(value["dns-text-answer"])]) + value["dns-text-answer"]
         for number, (kind, answer) in enumerate(((1, value["dns-answer-address"]), (16, answer_text))):
             ports = (port + 4 + number, 53)

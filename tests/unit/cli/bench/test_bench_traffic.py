@@ -14,7 +14,7 @@ import pytest
 from bunker.cli.bench import traffic
 from bunker.cli.bench.traffic import SHAPES, trace, write_trace
 
-REQUESTS = {"keepalive": 257, "close": 65, "bodies": 12, "mix": 41, "flows": 70}
+REQUESTS = {"keepalive": 257, "close": 65, "bodies": 12, "mix": 41, "flows": 70, "crowd": 300}
 
 
 def _segments(path: Path) -> list[tuple[tuple[bytes, bytes, int, int], int, int, bytes]]:

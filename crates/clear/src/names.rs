@@ -1,0 +1,174 @@
+//! What stands in names: hosts in URLs, registrable domains, addresses written as names, products in user agents.
+use std::net::IpAddr;
+
+/// The host in a URL, a mail address or a host header: lower case, without port, user and trailing dot.
+#[must_use]
+pub fn host_of(value: &str) -> String {
+    let mut host = value.split_once("://").map_or(value, |(_, rest)| rest);
+    host = host.split(['/', '?', '#']).next().unwrap_or(host);
+    host = host.rsplit_once('@').map_or(host, |(_, rest)| rest);
+    if let Some(rest) = host.strip_prefix('[') {
+        host = rest.split(']').next().unwrap_or(rest);
+    } else if let Some((name, port)) = host.rsplit_once(':')
+        && !name.contains(':')
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        host = name;
+    }
+    host.trim_end_matches(['.', '>']).to_ascii_lowercase()
+}
+
+/// The registrable domain and its public suffix. An address, a bare suffix or an unknown top level has neither.
+#[must_use]
+pub fn registrable(name: &str) -> Option<(&str, &str)> {
+    let domain = psl::domain(name.as_bytes())?;
+    let suffix = domain.suffix();
+    if !suffix.is_known() {
+        return None;
+    }
+    let tail = |length: usize| name.get(name.len().checked_sub(length)?..);
+    Some((tail(domain.as_bytes().len())?, tail(suffix.as_bytes().len())?))
+}
+
+/// An address as sixteen bytes, if the text is one.
+#[must_use]
+pub fn literal(text: &str) -> Option<[u8; 16]> {
+    // The first byte rules out nearly every name before a parser is asked.
+    if !text.bytes().next().is_some_and(|byte| byte.is_ascii_hexdigit() || byte == b':') {
+        return None;
+    }
+    Some(match text.split('%').next()?.parse::<IpAddr>().ok()? {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    })
+}
+
+/// Every address that stands in a text as a word of its own.
+pub fn addresses_in(text: &str) -> impl Iterator<Item = [u8; 16]> + '_ {
+    text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == ':' || letter == '.')).filter_map(|word| {
+        // RFC 5321, section 4.1.3: [IPv6:2001:db8::1].
+        let word =
+            word.split_at_checked(5).filter(|(tag, _)| tag.eq_ignore_ascii_case("IPv6:")).map_or(word, |at| at.1);
+        let word = word.trim_end_matches('.');
+        // 192.0.2.1:80 is an address and a port.
+        literal(word).or_else(|| literal(word.rsplit_once(':')?.0).filter(|_| word.matches(':').count() == 1))
+    })
+}
+
+/// What an arpa name says: an address (what is not said of it is zero), how many labels of it, whether IPv6.
+#[must_use]
+pub fn arpa(name: &str) -> Option<([u8; 16], usize, bool)> {
+    if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
+        let mut address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0];
+        let mut count = 0_usize;
+        for (place, label) in address.iter_mut().skip(12).zip(labels.rsplit('.')) {
+            *place = label.parse().ok()?;
+            count = count.saturating_add(1);
+        }
+        return (labels.split('.').count() == count).then_some((address, count, false));
+    }
+    let labels = name.strip_suffix(".ip6.arpa")?;
+    let mut value = 0_u128;
+    let mut count = 0_u32;
+    for label in labels.rsplit('.') {
+        let digit = u128::from_str_radix(label, 16).ok().filter(|_| label.len() == 1)?;
+        value |= digit.checked_shl(124_u32.checked_sub(count.checked_mul(4)?)?)?;
+        count = count.checked_add(1)?;
+    }
+    Some((value.to_be_bytes(), count as usize, true))
+}
+
+/// The first labels of an address as an arpa name.
+#[must_use]
+pub fn arpa_name(address: &[u8; 16], labels: usize, is_v6: bool) -> String {
+    let digits: Vec<String> = if is_v6 {
+        address.iter().flat_map(|byte| [format!("{:x}", byte >> 4), format!("{:x}", byte & 15)]).take(labels).collect()
+    } else {
+        address.iter().skip(12).map(ToString::to_string).take(labels).collect()
+    };
+    let mut name = digits.into_iter().rev().collect::<Vec<_>>().join(".");
+    name.push_str(if is_v6 { ".ip6.arpa" } else { ".in-addr.arpa" });
+    name
+}
+
+/// Segments of a URL's path, query and fragment left out.
+pub fn segments(url: &str) -> impl Iterator<Item = &str> {
+    let path =
+        url.split_once("://").map_or(url, |(_, rest)| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or(""));
+    path.split(['?', '#']).next().unwrap_or(path).split('/').filter(|segment| !segment.is_empty())
+}
+
+/// The extension of a URL's last segment, lower case.
+#[must_use]
+pub fn extension(url: &str) -> Option<String> {
+    let (name, extension) = segments(url).last()?.rsplit_once('.')?;
+    (!name.is_empty() && !extension.is_empty()).then(|| extension.to_ascii_lowercase())
+}
+
+/// Names of a URL's query parameters.
+pub fn parameters(url: &str) -> impl Iterator<Item = &str> {
+    let query = url.split_once('?').map_or("", |(_, query)| query.split('#').next().unwrap_or(query));
+    query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair)).filter(|name| !name.is_empty())
+}
+
+/// Families of user agents: the token before the version, and the word that leaves. The first that is found counts, so that what carries
+/// the tokens of others comes before them.
+const FAMILIES: &[(&str, &str)] = &[
+    ("Googlebot/", "bot"),
+    ("bingbot/", "bot"),
+    ("bot/", "bot"),
+    ("spider/", "bot"),
+    ("Edg/", "edge"),
+    ("EdgA/", "edge"),
+    ("OPR/", "opera"),
+    ("SamsungBrowser/", "samsung"),
+    ("YaBrowser/", "yandex"),
+    ("Vivaldi/", "vivaldi"),
+    ("Firefox/", "firefox"),
+    ("FxiOS/", "firefox"),
+    ("CriOS/", "chrome"),
+    ("Chrome/", "chrome"),
+    ("Thunderbird/", "thunderbird"),
+    ("Version/", "safari"),
+    ("MSIE ", "msie"),
+    ("Trident/", "msie"),
+    ("curl/", "curl"),
+    ("Wget/", "wget"),
+    ("python-requests/", "python"),
+    ("Python-urllib/", "python"),
+    ("aiohttp/", "python"),
+    ("Go-http-client/", "go"),
+    ("okhttp/", "okhttp"),
+    ("Java/", "java"),
+    ("Dalvik/", "android"),
+    ("Microsoft-CryptoAPI/", "windows"),
+    ("Windows-Update-Agent/", "windows"),
+    ("APT-HTTP/", "apt"),
+    ("Debian APT", "apt"),
+    ("git/", "git"),
+    ("Mozilla/", "mozilla"),
+];
+/// Words a family can have ("other" among them), and majors of each: what bounds the bits of a cell (`bunker check --bits`).
+pub const FAMILY_COUNT: usize = 23;
+/// Majors run from 0 to 999.
+pub const MAJORS: u32 = 1_000;
+
+/// Family and major version, or "other": the product's name and nothing else of the text.
+#[must_use]
+pub fn family_major(agent: &str) -> String {
+    for (token, family) in FAMILIES {
+        if let Some(at) = agent.find(token) {
+            let rest = agent.get(at.saturating_add(token.len())..).unwrap_or("");
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            return match rest
+                .get(..digits)
+                .and_then(|digits| digits.parse::<u32>().ok())
+                .filter(|major| *major < MAJORS)
+            {
+                Some(major) => format!("{family}/{major}"),
+                None => (*family).to_owned(),
+            };
+        }
+    }
+    "other".to_owned()
+}

@@ -1,0 +1,4 @@
+//! cargo-fuzz's door to `bunker_fuzz::datagrams`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bunker_fuzz::datagrams(bytes));

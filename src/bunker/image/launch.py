@@ -1,0 +1,246 @@
+"""Starts the sealed image under QEMU and connects it with the open box; the VM's half of `bunker run`.
+
+Rules of this file:
+1. What the run leaves beside its output is a run disk and a spool file in a directory of its own, and both are removed
+   when the machine is off; what stands on the spool was never readable.
+2. This process holds no descriptor of traffic but the paths of capture files, which QEMU opens read-only.
+3. The image is checked against its manifest before it is started.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bunker.closed.machine.orders import Orders, Way, pack
+from bunker.errors import BoxError, ConfigurationError
+from bunker.experiment.bundle import Bundle
+from bunker.image import build, manifest, qemu
+from bunker.image.kernel import Kind
+from bunker.image.manifest import Manifest
+from bunker.image.programs import find
+from bunker.image.qemu import Acceleration, Confidential, Line
+
+_PROBE_S = 30.0
+_SPOOL_OVERHEAD = 96 << 20
+"""What the spool's file system takes for itself, generously: 1/40 of the size and this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image directory whose files are what its manifest says."""
+
+    directory: Path
+    manifest: Manifest
+
+    @staticmethod
+    def open(directory: Path) -> Image:
+        """Read and check an image.
+
+        Raises:
+            ConfigurationError: there is none, or a file is not what the manifest says.
+        """
+        found = manifest.read(directory)
+        wrong = manifest.faults(directory, found)
+        if wrong:
+            raise ConfigurationError(f"image {directory}", "; ".join(wrong), "Build it anew")
+        return Image(directory=directory, manifest=found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the operator may choose of the machine."""
+
+    memory_mb: int = 2048
+    processors: int = 2
+    confidential: Confidential | None = None
+    firmware: Path | None = None
+    acceleration: Acceleration | None = None
+    """None: KVM where it works, else TCG."""
+    log: Path | None = None
+    monitor: Path | None = None
+    extra: tuple[str, ...] = ()
+
+
+def prepare(
+    image: Image,
+    bundle: Bundle,
+    work: Path,
+    *,
+    egress: str,
+    files: tuple[Path, ...] = (),
+    capture: str | None = None,
+    wishes: Wishes,
+) -> Line:
+    """Make the run disk and the spool in `work`, and the machine's command line.
+
+    Args:
+        egress: HOST:PORT that QEMU connects to.
+    Raises:
+        ConfigurationError: a file cannot be read, or what is wished for is not to be had here.
+    """
+    if image.manifest.identity.kind is Kind.DIAGNOSTIC:
+        raise ConfigurationError("a diagnostic image", "never touches traffic", "Build the sealed one")
+    if wishes.confidential is not None:
+        refuse_without_hardware(wishes.confidential)
+    orders = Orders(
+        bundle=bundle.digest,
+        way=Way(mac=qemu.LINK_MAC, address=qemu.GUEST, prefix=qemu.PREFIX, target=qemu.TARGET, port=qemu.PORT),
+        captures=tuple(_size(path) for path in files),
+    )
+    (work / "run.disk").write_bytes(pack(orders, bundle.content))
+    spool = work / "spool.disk"
+    with spool.open("wb") as disk:
+        os.truncate(disk.fileno(), spool_disk_bytes(bundle))
+    spool.chmod(0o600)
+    quick = image.manifest.identity.kind is Kind.QUICK
+    return Line(
+        kernel=image.directory / build.KERNEL,
+        initramfs=image.directory / build.INITRAMFS if quick else None,
+        command_line=image.manifest.command_line if quick else None,
+        root=image.directory / build.ROOT,
+        run_disk=work / "run.disk",
+        spool=spool,
+        captures=files,
+        capture=capture,
+        egress=egress,
+        memory_mb=wishes.memory_mb,
+        processors=wishes.processors,
+        acceleration=wishes.acceleration or working_acceleration(image),
+        confidential=wishes.confidential,
+        firmware=wishes.firmware,
+        log=wishes.log,
+        monitor=wishes.monitor,
+        extra=wishes.extra,
+    )
+
+
+def spool_disk_bytes(bundle: Bundle) -> int:
+    """Size of the disk that an experiment's spool needs."""
+    size = bundle.experiment.spool_bytes
+    return (size + size // 40 + _SPOOL_OVERHEAD) // 4096 * 4096
+
+
+def _size(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise ConfigurationError(
+            f"capture file {path}", f"cannot be read ({error.strerror})", "Give a file, not a pipe: it becomes a disk"
+        ) from None
+    if size == 0:
+        raise ConfigurationError(f"capture file {path}", "is empty", "Give another")
+    return size
+
+
+def refuse_without_hardware(kind: Confidential) -> None:
+    """Confidential guests need a processor and a kernel that make them.
+
+    Raises:
+        ConfigurationError: this machine does not say that it has them.
+    """
+    module, parameter = {Confidential.SEV_SNP: ("kvm_amd", "sev_snp"), Confidential.TDX: ("kvm_intel", "tdx")}[kind]
+    path = Path("/sys/module") / module / "parameters" / parameter
+    if not path.exists() or path.read_text().strip() not in {"Y", "1"}:
+        raise ConfigurationError(
+            f"--confidential {kind}", "this machine cannot do that", "Use a host whose KVM offers it, or leave it out"
+        )
+
+
+def working_acceleration(image: Image) -> Acceleration:
+    """KVM if a kernel boots under it within a time limit, else TCG.
+
+    The device node alone says little: nested or filtered KVM accepts a guest and then hangs. The image's own kernel is
+    started without any disk: it must end by itself, because it finds no root.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return Acceleration.TCG
+    line = [find("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-m", "512M"]
+    line += ["-machine", "q35,accel=kvm", "-cpu", "host", "-kernel", str(image.directory / build.KERNEL)]
+    line += ["-append", "panic=-1"]
+    with suppress(subprocess.TimeoutExpired, OSError):
+        if subprocess.run(line, capture_output=True, timeout=_PROBE_S, check=False).returncode == 0:
+            return Acceleration.KVM
+    return Acceleration.TCG
+
+
+class Machine:
+    """A started machine."""
+
+    def __init__(self, line: Line) -> None:
+        words = line.words()
+        self._process = subprocess.Popen(
+            [find(words[0]), *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._process.pid
+
+    def power_off(self) -> None:
+        """Pull the plug: keys and raw traffic are gone with the memory."""
+        self._process.kill()
+
+    def running(self) -> bool:
+        """Whether it is on."""
+        return self._process.poll() is None
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Until it is off.
+
+        Raises:
+            subprocess.TimeoutExpired: it is not.
+        """
+        return self._process.wait(timeout_s)
+
+    def close(self) -> None:
+        """Let QEMU's standard error go."""
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def complaint(self) -> str:
+        """The last line that QEMU itself wrote; empty if none. Read once, after the end."""
+        assert self._process.stderr is not None
+        lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+@contextmanager
+def machine_directory(spool: Path | None = None) -> Iterator[Path]:
+    """A private directory for a run's disks."""
+    with tempfile.TemporaryDirectory(prefix="bunker-vm-", dir=spool) as name:
+        yield Path(name)
+
+
+def connected(listener: socket.socket, machine: Machine) -> int:
+    """The machine's way out as a descriptor to read from. QEMU connects when it starts.
+
+    Raises:
+        BoxError: the machine is off before that.
+    """
+    listener.settimeout(1)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            if machine.running():
+                continue
+            raise BoxError("the machine", f"did not start: {machine.complaint()}", "Correct what QEMU says") from None
+        with closing(connection):
+            connection.setblocking(True)
+            # Both directions stay open: QEMU takes a half-closed one for closed. The machine never reads its end.
+            return connection.detach()

@@ -1,0 +1,319 @@
+"""Combinations that are known to be bad, each with a name: refused, or accepted by name, and always printed.
+
+Rules of this file:
+1. A risk says what an attacker does, and what to write instead; it says nothing that is not true of the policy at hand.
+2. `profile` says from where on it is an error: "public" refuses all, "partner" the ones that undo a pseudonym,
+   "internal" none. `bunker check` prints them all.
+3. An accepted risk that the policy does not run is an error as well: what is accepted is what is there.
+
+Source: reference/anonymization.md, section 4.5, with the papers it names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bunker.model.fields import FieldType
+from bunker.policy.rules import Policy, Rule
+from bunker.policy.text import PolicyText, did_you_mean
+
+_PREFIXED = frozenset({"pfx", "cryptopan"})
+_SIZES = frozenset({FieldType.BYTES, FieldType.COUNT})
+_MILLISECOND_NS = 10**6
+_NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskKind:
+    """A risk by name: from which profile on it is refused, what an attacker does, what to do about it."""
+
+    name: str
+    refused_by: frozenset[str]
+    attack: str
+    remedy: str
+
+
+def _risk(name: str, refused_by: str, attack: str, remedy: str) -> RiskKind:
+    return RiskKind(name=name, refused_by=frozenset(refused_by.split()), attack=attack, remedy=remedy)
+
+
+RISKS: dict[str, RiskKind] = {
+    risk.name: risk
+    for risk in (
+        _risk(
+            "pfx-with-exact-sizes",
+            "public partner",
+            "prefix-preserved addresses beside exact sizes: known servers are recognised by what they send, and each "
+            "one gives away prefixes of its neighbours (Coull 2007, Ribeiro 2008)",
+            'bucket the sizes, or use "tag" for addresses',
+        ),
+        _risk(
+            "pfx-with-service-ports",
+            "public",
+            "prefix-preserved addresses beside ports: servers are recognised by what they offer",
+            'use "tag" or "truncate" for addresses, or drop the port',
+        ),
+        _risk(
+            "pfx-whole-run",
+            "public",
+            "one prefix-preserving map for the whole run: pairs that become known add up",
+            'set epoch = "day" or "hour" in [keys]',
+        ),
+        _risk(
+            "exact-times",
+            "public partner",
+            "times to less than a millisecond, or unshifted: flows that the attacker caused or saw elsewhere are found "
+            "again",
+            'use { do = "shift+grain", grain = "1s" }',
+        ),
+        _risk(
+            "exact-sizes",
+            "public",
+            "exact sizes identify pages and files (Koukis 2006)",
+            'use { do = "bucket", edges = "log2" }',
+        ),
+        _risk(
+            "exact-lengths",
+            "public",
+            "the exact length of a name or URL identifies it",
+            'use "present", or "depth" for a URL',
+        ),
+        _risk(
+            "exact-ports",
+            "public",
+            "ports identify programs, and ephemeral ones single flows",
+            'use { do = "service", ports = [...] }',
+        ),
+        _risk(
+            "clear-address",
+            "public partner",
+            "addresses in clear",
+            'use "pfx", "tag", "truncate" or "role"',
+        ),
+        _risk(
+            "whole-name-tags",
+            "public",
+            "a tag for each whole name or URL: the common ones are recognised by how often they come (Kumar 2007)",
+            'use "etld1_tag", or "topk"',
+        ),
+        _risk(
+            "chained-names",
+            "public",
+            "chained tags show the tree of names or paths: common ones are recognised by their place and number",
+            'use "etld1_tag" or "depth"',
+        ),
+        _risk(
+            "path-without-host",
+            "public partner",
+            "path tags that do not depend on the host: /robots.txt has one tag everywhere",
+            'write { do = "chain", with = "host" }',
+        ),
+        _risk(
+            "clear-names-without-list",
+            "public partner",
+            "names in clear that enough clients share, without a public list: a name that is private to a company is "
+            "shared by all of its clients",
+            "name a sealed list of public names: list = ...",
+        ),
+        _risk(
+            "rare-fingerprint",
+            "public partner",
+            "a fingerprint or user agent that only one client has is that client",
+            'use { do = "topk", k = 50, other = "rare" }, or "family_major"',
+        ),
+        _risk(
+            "content-identity",
+            "public partner",
+            "a digest of content, even tagged, says who got the same thing; a known one says what",
+            'use "present", or { do = "class", list = ... }',
+        ),
+        _risk(
+            "linked-pseudonyms",
+            "public",
+            "one address leaves under two pseudonyms in one row: what is learnt of one is learnt of the other",
+            "release one of them",
+        ),
+        _risk(
+            "literal-addresses-mapped",
+            "public",
+            'addresses that stand in names go through another map than "tag": hosts that are addresses give known '
+            "pairs, since their names are chosen by others",
+            'leave [addresses] names = "tag"',
+        ),
+        _risk(
+            "rows-without-company",
+            "public",
+            "rows of single clients leave, however rare what they did",
+            "add [gate] rows = { <record> = { min_k = 10, by = [...] } }",
+        ),
+        _risk(
+            "scanners-not-split",
+            "public",
+            "who scans gets answers in an order that he knows: his flows give away the map (Koukis 2006)",
+            'add [passes] scanners = { do = "split" }',
+        ),
+        _risk(
+            "noise-beside-rows",
+            "public partner",
+            "the rows that an aggregate counts leave as well: its noise protects nothing",
+            "release one of them",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A risk that the policy runs, and where."""
+
+    risk: RiskKind
+    record: str
+    field: str | None
+
+    @property
+    def place(self) -> str:
+        """Record, or record and field."""
+        return self.record if self.field is None else f"{self.record}.{self.field}"
+
+
+def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901 - one line for each risk
+    for rule in rules:
+        kind, do = rule.source.type, rule.transform
+        if kind in (FieldType.ADDRESS, FieldType.ADDRESS_LIST) and do == "keep":
+            yield "clear-address", rule.name
+        if kind is FieldType.TIME and (do == "keep" or rule.settings.get("grain", _MILLISECOND_NS) < _MILLISECOND_NS):
+            yield "exact-times", rule.name
+        if kind in _SIZES and do == "keep":
+            yield "exact-sizes", rule.name
+        if do == "len":
+            yield "exact-lengths", rule.name
+        if kind is FieldType.PORT and do in ("keep", "shuffle"):
+            yield "exact-ports", rule.name
+        if do == "tag" and kind in (FieldType.HOST, FieldType.URL):
+            yield "whole-name-tags", rule.name
+        if do in ("chain", "labels"):
+            yield "chained-names", rule.name
+        if do == "chain" and "with" not in rule.settings:
+            yield "path-without-host", rule.name
+        named = kind in (FieldType.HOST, FieldType.URL, FieldType.MAIL_ADDRESS)
+        if do == "topk" and "list" not in rule.settings and named:
+            yield "clear-names-without-list", rule.name
+        if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do == "keep":
+            yield "rare-fingerprint", rule.name
+        if kind is FieldType.DIGEST and do in ("keep", "tag"):
+            yield "content-identity", rule.name
+
+
+def _prefixed(policy: Policy, rules: tuple[Rule, ...]) -> Iterator[str]:
+    if not any(rule.transform in _PREFIXED for rule in rules):
+        return
+    if any(rule.source.type is FieldType.BYTES and rule.transform == "keep" for rule in rules):
+        yield "pfx-with-exact-sizes"
+    if any(rule.source.type is FieldType.PORT and rule.transform != "present" for rule in rules):
+        yield "pfx-with-service-ports"
+    if policy.epoch == "run":
+        yield "pfx-whole-run"
+
+
+def _rows(policy: Policy, record: str, rules: tuple[Rule, ...]) -> Iterator[str]:
+    sources = [rule.source.name for rule in rules if rule.source.type is FieldType.ADDRESS]
+    kinds = {(rule.source.name, rule.transform) for rule in rules if rule.transform not in ("role", "present")}
+    if any(sum(name == source for name, _ in kinds) > 1 for source in sources):
+        yield "linked-pseudonyms"
+    if record not in policy.company:
+        yield "rows-without-company"
+    if policy.scanners is None and sources:
+        yield "scanners-not-split"
+    if any(aggregate.of == record for aggregate in policy.aggregates):
+        yield "noise-beside-rows"
+    if policy.literals is not None and any(
+        rule.source.type is FieldType.HOST and rule.transform in ("etld1_tag", "labels", "topk") for rule in rules
+    ):
+        yield "literal-addresses-mapped"
+
+
+def findings(policy: Policy) -> list[Finding]:
+    """Every risk that the policy runs, in the policy's order."""
+    found: list[Finding] = []
+    for record, rules in policy.rules.items():
+        found += [Finding(risk=RISKS[name], record=record, field=field) for name, field in _fields(rules)]
+        if rules:
+            names = (*_prefixed(policy, rules), *_rows(policy, record, rules))
+            found += [Finding(risk=RISKS[name], record=record, field=None) for name in names]
+    return found
+
+
+def check_risks(text: PolicyText, policy: Policy) -> None:
+    """Refuse a risk that the profile refuses and the policy does not accept.
+
+    Raises:
+        ConfigurationError: with the name to accept, and what to write instead.
+    """
+    found = findings(policy)
+    traced = set() if policy.trace is None else {risk.name for risk in policy.trace.risks}
+    for name in sorted(policy.accept - traced):
+        if name not in RISKS:
+            raise text.refuse("policy", "accept", f"there is no risk {name!r}", did_you_mean(name, {*RISKS, *traced}))
+        if not any(finding.risk.name == name for finding in found):
+            raise text.refuse("policy", "accept", f"the policy does not run the risk {name!r}", "Delete it")
+    for finding in found:
+        risk = finding.risk
+        if policy.profile in risk.refused_by and risk.name not in policy.accept:
+            raise text.refuse(
+                f"out.{finding.record}",
+                finding.field,
+                f"{risk.attack} (risk {risk.name}, refused by profile {policy.profile})",
+                f'{risk.remedy[0].upper()}{risk.remedy[1:]}; or accept = ["{risk.name}"] in [policy]',
+            )
+
+
+def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
+    """What an attacker learns who sends `injected` flows of his own into the trace, or knows `known` addresses in it.
+
+    The numbers are of the mapping alone, as if he recognised every one of his flows; what makes that hard is grain,
+    buckets and company.
+    """
+    lines: list[str] = []
+    epoch = {"run": "the run", "day": "a day", "hour": "an hour"}[policy.epoch]
+    tagged = [rule for rules in policy.rules.values() for rule in rules if rule.source.type is FieldType.ADDRESS]
+    mapped = {rule.transform for rule in tagged}
+    if mapped & {"tag", *_PREFIXED}:
+        lines.append(
+            f"with {injected} flows of his own, each recognised: the pseudonyms of up to {injected} addresses he sent "
+            f"them to or from, for {epoch}, and with them every row of these addresses"
+        )
+    if mapped & _PREFIXED:
+        bits = math.log2(known + 1) if known else 0.0
+        lines.append(
+            f"with {known} known addresses under pfx: of any other address on average the first {bits + 1:.0f} bits "
+            f"or more ({known} prefixes; up to 31 for the neighbours of a known one), for {epoch}"
+        )
+    if "truncate" in mapped:
+        lines.append("truncated addresses are in clear to their prefix: nothing needs to be known")
+    named = [
+        rule
+        for rules in policy.rules.values()
+        for rule in rules
+        if rule.source.type in (FieldType.HOST, FieldType.URL) and rule.transform not in _NAMELESS
+    ]
+    if named:
+        lines.append(
+            f"with {injected} names of his own looked up: their pseudonyms, hence who else used these domains in "
+            f"{epoch}; common domains also by how often they come"
+        )
+    if any(rule.waits for rules in policy.rules.values() for rule in rules) or policy.company:
+        lines.append("with k addresses of his own he passes a threshold of k: it counts addresses, not people")
+    for aggregate in policy.aggregates:
+        lines.append(
+            f"of {aggregate.name}, whoever he is: each window changes his odds about one {aggregate.unit} by a factor "
+            f"of at most {math.exp(min(aggregate.epsilon, 50)):.2f} (epsilon {aggregate.epsilon:g}, "
+            f"noise scale {aggregate.noise_scale:g})"
+        )
+    if policy.trace is not None:
+        lines.append(
+            f"of the header trace, with {injected} flows of his own: the mapped addresses of both ends of each, for "
+            f"{epoch}, and what is in docs/attacks.md"
+        )
+    return lines or ["nothing by injection: no pseudonym leaves"]

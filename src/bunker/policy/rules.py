@@ -1,0 +1,190 @@
+"""A policy as value types: what the loader makes, what the core takes, what reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bunker.model.fields import Field, FieldType, RecordSchema
+from bunker.policy.trace import RECORD as PCAP
+from bunker.policy.trace import TraceRules
+
+EPOCHS = ("run", "day", "hour")
+_NAMED = frozenset({FieldType.HOST, FieldType.URL, FieldType.MAIL_ADDRESS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One output field: where it comes from, what is done, with which settings."""
+
+    record: str
+    name: str
+    source: Field
+    transform: str
+    settings: Mapping[str, Any]
+    output: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether it holds values back until enough units share them."""
+        return self.transform == "topk" or "k" in self.settings
+
+    @property
+    def domain(self) -> str:
+        """Values of one domain look equal if they are."""
+        default = "host" if self.source.type in (FieldType.HOST, FieldType.URL) else self.source.type.value
+        return str(self.settings.get("domain") or default)
+
+    def compiled(self, lists: Mapping[str, int]) -> dict[str, Any]:
+        """For the core."""
+        settings = self.settings
+        edges, values, other = settings.get("edges"), settings.get("values", []), settings.get("other")
+        span = isinstance(values, str)
+        return {
+            "name": self.name,
+            "from": self.source.name,
+            "do": self.transform,
+            "v4": settings.get("v4", 24),
+            "v6": settings.get("v6", 48),
+            "edges": [float(edge) for edge in edges] if isinstance(edges, list) else None,
+            "values": [] if span else [str(value) for value in values],
+            "range": tuple(int(end) for end in values.split("-")) if span else None,
+            "other": None if other is None else str(other),
+            "other_tag": self.waits and other == "etld1_tag",
+            "grain_ns": settings.get("grain", 0),
+            "domain": settings.get("domain", ""),
+            "ports": settings.get("ports", []),
+            "with": settings.get("with"),
+            "list": lists[settings["list"]] if "list" in settings else None,
+            "k": settings.get("k") if self.waits else None,
+            "n": settings.get("n", settings.get("topk")),
+            "shown": shown(self.source.type, self.transform),
+        }
+
+
+def shown(kind: FieldType, transform: str) -> str:
+    """What a threshold counts and shows of a field: the core's word."""
+    if transform == "family_major":
+        return "family"
+    return "domain" if kind in _NAMED else "value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Company:
+    """Rows of a record leave only if `k` units share the output columns `by` in a window."""
+
+    k: int
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanners:
+    """Who scans, and what becomes of his rows."""
+
+    action: str
+    window: int
+    monotone: int
+    fanout: int
+    failed_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """A number with noise, for each window."""
+
+    name: str
+    of: str
+    field: str | None
+    bounds: tuple[int, int]
+    by: str | None
+    keys: tuple[str, ...]
+    where: Mapping[str, tuple[str, ...]]
+    unit: str
+    rows_per_unit: int
+    epsilon: float
+    min_size: int
+
+    @property
+    def noise_scale(self) -> float:
+        """Scale of the discrete Laplace noise: sensitivity through epsilon."""
+        most = 1 if self.field is None else self.bounds[1]
+        return self.rows_per_unit * most / self.epsilon
+
+    def compiled(self) -> dict[str, Any]:
+        """For the core."""
+        return {
+            "name": self.name,
+            "of": self.of,
+            "sum": None if self.field is None else (self.field, *self.bounds),
+            "by": None if self.by is None else (self.by, list(self.keys)),
+            "filter": [(name, list(values)) for name, values in self.where.items()],
+            "unit": self.unit,
+            "rows_per_unit": self.rows_per_unit,
+            "epsilon": self.epsilon,
+            "min_size": self.min_size,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A policy that fits its records."""
+
+    name: str
+    purpose: str
+    profile: str
+    digest: str
+    rules: Mapping[str, tuple[Rule, ...]]
+    schemas: Mapping[str, RecordSchema]
+    accept: frozenset[str] = frozenset()
+    epoch: str = "run"
+    window: str = "run"
+    internal: tuple[tuple[bytes, int], ...] = ()
+    lists: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    literals: tuple[str, int, int] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    company: Mapping[str, Company] = field(default_factory=dict)
+    scanners: Scanners | None = None
+    aggregates: tuple[Aggregate, ...] = ()
+    epsilon: float = 0.0
+    trace: TraceRules | None = None
+
+    def releases(self, record: str) -> bool:
+        """Whether anything of this record may leave."""
+        return bool(self.rules.get(record)) or (record == PCAP and self.trace is not None)
+
+    def packets(self) -> list[tuple[str, str, list[int]]] | None:
+        """Rules of the header trace, for the core."""
+        return None if self.trace is None else list(self.trace.words)
+
+    def waits(self, record: str) -> bool:
+        """Whether rows of this record wait for their window."""
+        watched = self.scanners is not None and self.schemas[record].field("orig_h") is not None
+        return record in self.company or watched or any(rule.waits for rule in self.rules.get(record, ()))
+
+    def compiled(self) -> dict[str, Any]:
+        """For the core."""
+        numbers = {name: number for number, name in enumerate(self.lists)}
+        scanners = self.scanners
+        return {
+            "rules": {record: [rule.compiled(numbers) for rule in rules] for record, rules in self.rules.items()},
+            "words": {name: schema.words() for name, schema in self.schemas.items()},
+            "rotation": self.epoch,
+            "window": self.window,
+            "internal": list(self.internal),
+            "lists": [dict(entries) for entries in self.lists.values()],
+            "literals": self.literals,
+            "units": dict(self.units),
+            "min_k": {record: (company.k, list(company.by)) for record, company in self.company.items()},
+            "scanners": None
+            if scanners is None
+            else {
+                "drop": scanners.action == "drop",
+                "fanout": scanners.fanout,
+                "failed": scanners.failed_ratio,
+                "window": scanners.window,
+                "monotone": scanners.monotone,
+            },
+            "aggregates": [aggregate.compiled() for aggregate in self.aggregates],
+            "epsilon": self.epsilon,
+        }

@@ -1,0 +1,242 @@
+"""Machines for the tests in this folder: started like `bunker run` does, watched and attacked from outside.
+
+Which image: the directory that BUNKER_IMAGE names, else a quick one made for the session. Everything runs emulated
+(TCG), so that it runs anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bunker.experiment.bundle import Bundle, read_bundle
+from bunker.image.launch import Image, Machine, Wishes, connected, prepare
+from bunker.image.qemu import Acceleration, Line
+from bunker.model.heartbeat import Heartbeat
+from bunker.open.receive import receive_stream
+from bunker.open.verdict import Verdict
+
+BOOT_S = 900.0
+"""Emulated on a loaded machine; half a minute on a free one."""
+BLOCK = 4096
+
+
+class Control:
+    """QEMU's monitor: what an attacker with the host has, and no user of ours gets."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(120)
+        until = time.monotonic() + 10
+        while True:
+            try:
+                self._socket.connect(str(path))
+                break
+            except OSError:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        self._file = self._socket.makefile("rb")
+        self._file.readline()
+        self("qmp_capabilities")
+
+    def __call__(self, command: str, **arguments: Any) -> Any:
+        """One command; its answer, or the error's text."""
+        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        while True:
+            answer = json.loads(self._file.readline())
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                return answer["error"]["desc"]
+
+    def say(self, line: str) -> str:
+        """One command of the human monitor."""
+        return str(self("human-monitor-command", **{"command-line": line}))
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+@dataclass
+class Running:
+    """A started machine and what came out of it."""
+
+    machine: Machine
+    line: Line
+    work: Path
+    out: Path
+    beats: list[Heartbeat] = field(default_factory=list)
+    verdict: Verdict | None = None
+    control: Control | None = None
+    wire: socket.socket | None = None
+    """The other end of the capture cable, when it is one of ours."""
+
+    @property
+    def spool(self) -> Path:
+        return self.work / "spool.disk"
+
+    def wait_for_beat(self, number: int = 1, timeout_s: float = BOOT_S) -> None:
+        """Until that many heartbeats came."""
+        until = time.monotonic() + timeout_s
+        while len(self.beats) < number:
+            assert self.machine.running(), f"the machine went off: {log_of(self.line)}"
+            assert time.monotonic() < until, f"no heartbeat: {log_of(self.line)}"
+            time.sleep(0.1)
+
+    def wait_until_off(self, timeout_s: float = BOOT_S) -> None:
+        self.machine.wait(timeout_s)
+
+    def send(self, frames: list[bytes]) -> None:
+        """Frames onto the capture cable."""
+        assert self.wire is not None
+        for frame in frames:
+            self.wire.sendto(frame, str(self.work / "nic"))
+
+    def heard(self) -> list[bytes]:
+        """Frames that the machine sent on the capture cable."""
+        assert self.wire is not None
+        found: list[bytes] = []
+        with suppress(BlockingIOError):
+            while True:
+                found.append(self.wire.recv(65536, socket.MSG_DONTWAIT))
+        return found
+
+
+def log_of(line: Line) -> str:
+    """Process 1's words, of a quick image."""
+    if line.log is None or not line.log.exists():
+        return "no log"
+    return "; ".join(words for words in line.log.read_text(errors="replace").splitlines() if "bunker:" in words)
+
+
+@contextmanager
+def started(
+    image: Image,
+    experiment: Path | Bundle,
+    work: Path,
+    *,
+    files: tuple[Path, ...] = (),
+    live: bool = False,
+    monitor: bool = False,
+    change: Callable[[Line], Line] = lambda line: line,
+    words: Callable[[list[str]], list[str]] = lambda words: words,
+    tamper: Callable[[Path], None] = lambda _: None,
+    memory_mb: int = 1024,
+    place: tuple[str, int] = ("127.0.0.1", 0),
+) -> Iterator[Running]:
+    """A machine that runs an experiment; off when the block ends.
+
+    Args:
+        change, words, tamper: What is done to the command line and to the run's files before it starts.
+        place: Where the open box listens.
+    """
+    bundle = experiment if isinstance(experiment, Bundle) else read_bundle(experiment)
+    work.mkdir(parents=True, exist_ok=True)
+    quick = image.manifest.identity.kind.value == "quick"
+    wishes = Wishes(
+        memory_mb=memory_mb,
+        acceleration=Acceleration.TCG,
+        log=work / "log" if quick else None,
+        monitor=work / "monitor" if monitor else None,
+    )
+    wire = None
+    capture = None
+    if live:
+        wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        wire.bind(str(work / "wire"))
+        capture = f"dgram,local.type=unix,local.path={work}/nic,remote.type=unix,remote.path={work}/wire"
+    with socket.create_server(place) as listener:
+        egress = "{}:{}".format(*listener.getsockname())
+        line = change(prepare(image, bundle, work, egress=egress, files=files, capture=capture, wishes=wishes))
+        tamper(work)
+        machine = Machine(_Words(line, words))
+        running = Running(machine=machine, line=line, work=work, out=work / "out", wire=wire)
+        reading = connected(listener, machine)
+
+        def receive() -> None:
+            running.verdict = receive_stream(
+                reading, running.out, on_heartbeat=lambda beat, _start: running.beats.append(beat)
+            )
+
+        receiver = threading.Thread(target=receive)
+        receiver.start()
+        try:
+            if monitor:
+                running.control = Control(work / "monitor")
+            yield running
+        finally:
+            machine.power_off()
+            machine.wait()
+            machine.close()
+            if running.control is not None:
+                running.control.close()
+            receiver.join(60)
+            os.close(reading)
+            if wire is not None:
+                wire.close()
+
+
+class _Words:
+    """A line whose words are changed at the last moment."""
+
+    def __init__(self, line: Line, change: Callable[[list[str]], list[str]]) -> None:
+        self._line, self._change = line, change
+
+    def words(self) -> list[str]:
+        return self._change(self._line.words())
+
+
+def restartable(words: list[str]) -> list[str]:
+    """A machine that comes up again after a reset."""
+    return [word for word in words if word != "-no-reboot"]
+
+
+def with_extra(*extra: str) -> Callable[[Line], Line]:
+    """Further words on the command line."""
+    return lambda line: replace(line, extra=(*line.extra, *extra))
+
+
+NOISE = 7.9
+"""Bits a byte. 4096 bytes of noise have 7.954 ± 0.004; text, tables and counters stay below 7.5."""
+
+
+def written_blocks(path: Path) -> Iterator[bytes]:
+    """Blocks that are not all zero; a hole was never written."""
+    with path.open("rb") as file:
+        at = 0
+        while True:
+            try:
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return
+            file.seek(at // BLOCK * BLOCK)
+            end = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+            file.seek(at // BLOCK * BLOCK)
+            for _ in range(at // BLOCK * BLOCK, end, BLOCK):
+                block = file.read(BLOCK)
+                if block.count(0) != len(block):
+                    yield block
+            at = end
+
+
+def readable_blocks(path: Path) -> tuple[int, int]:
+    """(blocks written, those of them that do not look like noise)."""
+    found = [entropy(block) for block in written_blocks(path)]
+    return len(found), sum(value < NOISE for value in found)
+
+
+def entropy(block: bytes) -> float:
+    """Bits a byte."""
+    total = len(block)
+    return -sum(n / total * math.log2(n / total) for n in Counter(block).values())

@@ -1,0 +1,132 @@
+"""A cable to a machine, with the host's end in our hands, and a scan over it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+class Tap:
+    """A tap device with an address; or, as a control, a veth pair whose peer is an ordinary machine's (a namespace)."""
+
+    def __init__(self, name: str, address: str, *, peer: str | None = None) -> None:
+        self.name, self._address, self._peer = name, address, peer
+        self.peer_mac = ""
+
+    def __enter__(self) -> Tap:
+        if self._peer is None:
+            _ip("tuntap", "add", "dev", self.name, "mode", "tap")
+        else:
+            _ip("netns", "add", self.name)
+            _ip("link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+            _ip("-n", self.name, "addr", "add", self._peer, "dev", "eth0")
+            _ip("-n", self.name, "link", "set", "eth0", "up")
+            shown = subprocess.run(
+                ["ip", "-n", self.name, "-br", "link", "show", "eth0"], check=True, capture_output=True, text=True
+            )
+            self.peer_mac = shown.stdout.split()[2]
+        _ip("addr", "add", self._address, "dev", self.name)
+        _ip("link", "set", self.name, "up")
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        subprocess.run(["ip", "link", "del", self.name], check=False, capture_output=True)
+        if self._peer is not None:
+            subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+
+    @property
+    def mac(self) -> bytes:
+        return bytes.fromhex(Path("/sys/class/net", self.name, "address").read_text().strip().replace(":", ""))
+
+
+def scan(tap: Tap, *, target: str, mac: str, ports: Iterable[int] = range(1, 65536)) -> list[str]:
+    """Send a SYN and a datagram to each port, an echo request, and IPv6 questions.
+
+    Returns:
+        What came back: kinds of frames, without ARP and without what the target says to port 9000 by itself.
+    """
+    there = bytes.fromhex(mac.replace(":", ""))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:
+        wire.bind((tap.name, 0))
+        ether = there + tap.mac
+        ours = socket.inet_aton(tap._address.split("/")[0])
+        found: set[str] = set()
+        for number, port in enumerate(ports):
+            for protocol, payload in ((6, syn(ours, target, port)), (17, struct.pack("!HHHH", 40001, port, 8, 0))):
+                _send(wire, ether + b"\x08\x00" + ipv4(protocol, ours, target, payload))
+            if number % 64 == 0:
+                found |= _answers(wire, there, 0)
+        _send(wire, ether + b"\x08\x00" + ipv4(1, ours, target, b"\x08\0\xf7\xfe\0\x01\0\0"))
+        for destination in ("ff02::1", "fe80::62:75ff:fe6e:6b01"):
+            v6 = struct.pack("!IHBB", 6 << 28, 8, 58, 255) + socket.inet_pton(socket.AF_INET6, "fe80::1")
+            _send(
+                wire,
+                ether + b"\x86\xdd" + v6 + socket.inet_pton(socket.AF_INET6, destination) + b"\x80\0\0\0\0\x01\0\0",
+            )
+        return sorted(found | _answers(wire, there, 5))
+
+
+def _send(wire: socket.socket, frame: bytes) -> None:
+    while True:
+        try:
+            wire.send(frame)
+            return
+        except OSError:  # the queue is full
+            time.sleep(0.005)
+
+
+def _answers(wire: socket.socket, there: bytes, seconds: float) -> set[str]:
+    found: set[str] = set()
+    until = time.monotonic() + seconds
+    while select.select([wire], [], [], max(0, until - time.monotonic()))[0]:
+        frame = wire.recv(65536)
+        if frame[6:12] == there:
+            found |= _kind(frame)
+    return found
+
+
+def _kind(frame: bytes) -> set[str]:
+    kind = frame[12:14]
+    if kind == b"\x08\x06":
+        return set()
+    if kind != b"\x08\x00":
+        return {f"ethertype {kind.hex()}"}
+    at = 14 + (frame[14] & 15) * 4
+    if frame[23] == 6 and struct.unpack_from("!H", frame, at + 2)[0] == 9000:
+        return set()
+    return {f"ip protocol {frame[23]}"}
+
+
+def ipv4(protocol: int, ours: bytes, target: str, payload: bytes) -> bytes:
+    """A packet."""
+    head = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0, ours, socket.inet_aton(target)
+    )
+    return head[:10] + struct.pack("!H", _sum(head)) + head[12:] + payload
+
+
+def syn(ours: bytes, target: str, port: int) -> bytes:
+    """A segment that asks for a connection."""
+    segment = struct.pack("!HHIIHHHH", 40000, port, os.getpid(), 0, 0x5002, 1024, 0, 0)
+    pseudo = ours + socket.inet_aton(target) + struct.pack("!HH", 6, len(segment))
+    return segment[:16] + struct.pack("!H", _sum(pseudo + segment)) + segment[18:]
+
+
+def _sum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
