@@ -250,16 +250,6 @@ class Supervisor:
             return EXIT_FAILED
         return EXIT_DAMAGED if self.damaged else 0
 
-    def _tend_keepers(self) -> None:
-        """Keepers live as long as a worker may want their programs."""
-        if not any(name.startswith("worker") for name in self.children):
-            self.keepers.end()
-        elif not self.failed:
-            try:
-                self.keepers.tend()
-            except BoxError:
-                self._destroy(Verdict.CHILD_FAILED)
-
     def _ended(self, name: str, status: int) -> None:
         if self.failed:
             return
