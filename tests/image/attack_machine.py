@@ -22,7 +22,7 @@ import pytest
 from boxes import FLOW_OUT, HTTP_OUT, POLICY, TRAFFIC, Study, events, rows, study
 from canary import make_canaries, search, search_tree
 from canary_capture import canary_packets, write_canary_capture
-from machines import NOISE, Running, entropy, log_of, restartable, started, with_extra, written_blocks
+from machines import Running, is_readable, log_of, restartable, started, with_extra, written_blocks
 from tap import Tap, ipv4, scan, syn
 from test_analyzer_attacks import TRIED_OUT, TRIES, source
 
@@ -170,7 +170,7 @@ class Residue:
         new = [block for block in written_blocks(disk) if hash_of(block) not in self._known]
         self._known |= {hash_of(block) for block in new}
         self.written += len(new)
-        self.readable += sum(entropy(block) < NOISE for block in new)
+        self.readable += sum(map(is_readable, new))
         self.hits += len(search(b"".join(new), CANARIES, shortest=6))
 
 
