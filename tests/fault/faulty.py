@@ -16,6 +16,7 @@ from bunker.cli.bench.traffic import write_trace
 
 HEAD = """
 import ctypes, os, signal, sys, threading, time
+from typing import Literal
 from bunker.api import Count, Emit, Enum, Port, Record, analyzer, flow, http
 
 class Seen(Record):
@@ -30,8 +31,8 @@ class Ended(Record):
     packets: Count
     size: Count
     history: Enum
-    fault: Enum | None
-    outcome: Enum
+    fault: Literal["exception", "panic", "time", "memory", "output", "crash", "exited", "killed", "external"] | None
+    outcome: Literal["completed", "timed_out", "ended", "evicted", "erroneous"]
 
 GUILTY = frozenset({guilty})
 
@@ -104,7 +105,7 @@ host = { do = "keep", because = "invented traffic" }
 port = { do = "keep", because = "invented traffic" }
 packets = { do = "keep", because = "invented traffic" }
 size = { do = "keep", because = "invented traffic" }
-history = { do = "keep", because = "invented traffic" }
+history = "len"
 fault = { do = "keep", because = "a word of ours" }
 outcome = { do = "keep", because = "a word of ours" }
 """
