@@ -31,7 +31,7 @@ SNAPLEN = Limit(
     default=262_144, unit="bytes", reason="tcpdump's default; longer packets do not exist on any link we read"
 )
 LANES = Limit(
-    default=64, unit="lanes", reason="PACKET_FANOUT takes up to 65536, a machine has fewer cores than 64 to give away"
+    default=61, unit="lanes", reason="a box has 64 uids: supervisor, releaser, capturer, and one for each worker"
 )
 RECORD_FRAME_BYTES = Limit(
     default=64 << 20, unit="bytes", reason="one batch of records on the pipe; a worker that claims more is refused"

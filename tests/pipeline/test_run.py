@@ -213,6 +213,9 @@ def test_a_call_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         ('size = "64MB"', 'size = "64"', ("spool.size", "no size")),
         ('file = "policy.toml"', 'file = "polcy.toml"', ("polcy.toml", "cannot be read")),
         ("lanes = 2", 'lanes = 2\nfilter = "tcp prot 80"', ("capture.filter", "is no filter")),
+        ("lanes = 2", "lanes = 62", ("capture.lanes", "62 lanes is out of range")),
+        ('heartbeat = "200ms"', 'heartbeat = "9ms"', ("egress.heartbeat", "out of range")),
+        ('file = "policy.toml"', 'file = "policy.toml"\n[analysis2]', ("analysis2", "Did you mean 'analysis'")),
     ],
 )
 def test_mistakes_are_named_before_the_start(tmp_path: Path, before: str, after: str, words: tuple[str, ...]) -> None:

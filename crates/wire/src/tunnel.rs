@@ -39,7 +39,7 @@ pub fn of_udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Option
         (2152, _) | (_, 2152) => gtp(payload),
         (3544, _) | (_, 3544) => teredo(payload),
         (5072, _) | (_, 5072) => ayiya(payload),
-        _ => None,
+        _ => teredo_by_address(payload),
     }
 }
 
@@ -156,6 +156,19 @@ fn teredo(bytes: &[u8]) -> Option<Inner<'_>> {
     (rest.len() >= 40 && rest.first()? >> 4 == 6).then_some(Inner::Ip(rest))
 }
 
+/// Teredo between a client and a relay, on any ports: an IPv6 packet as long as its header says, one end of which has Teredo's prefix
+/// (2001::/32, RFC 4380 section 2.6). Only the server listens on the well-known port.
+fn teredo_by_address(bytes: &[u8]) -> Option<Inner<'_>> {
+    const PREFIX: [u8; 4] = [0x20, 0x01, 0, 0];
+    if bytes.first()? >> 4 != 6 {
+        return None;
+    }
+    let claimed = usize::from(be16(bytes, 4)?).checked_add(40)?;
+    let (source, destination) = (bytes.get(8..24)?, bytes.get(24..40)?);
+    let is_teredo = source.starts_with(&PREFIX) || destination.starts_with(&PREFIX);
+    (is_teredo && claimed == bytes.len()).then_some(Inner::Ip(bytes))
+}
+
 /// AYIYA (draft-massar-v6ops-ayiya): identity, signature, then the packet.
 fn ayiya(bytes: &[u8]) -> Option<Inner<'_>> {
     let word = be32(bytes, 0)?;
@@ -166,4 +179,30 @@ fn ayiya(bytes: &[u8]) -> Option<Inner<'_>> {
     // operation, next header.
     let rest = bytes.get(8_usize.checked_add(identity)?.checked_add(signature)?..)?;
     (operation == 1 && matches!(next, 4 | 41) && matches!(rest.first()? >> 4, 4 | 6)).then_some(Inner::Ip(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ipv6(source: [u8; 4], destination: [u8; 4], claimed: u8, room: usize) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, claimed, 59, 64];
+        packet.extend([source.as_slice(), &[1; 12], &destination, &[2; 12]].concat());
+        packet.resize(40_usize.saturating_add(room), 0);
+        packet
+    }
+
+    #[test]
+    fn teredo_is_found_on_any_port_by_its_prefix_and_length() {
+        let (teredo, other) = ([0x20, 1, 0, 0], [0x20, 1, 0x0D, 0xB8]);
+        for (source, destination) in [(teredo, other), (other, teredo)] {
+            let packet = ipv6(source, destination, 8, 8);
+            assert!(matches!(of_udp(1000, 2000, &packet), Some(Inner::Ip(inner)) if inner == packet));
+        }
+        assert!(of_udp(1000, 2000, &ipv6(other, other, 8, 8)).is_none(), "no end of it is Teredo's");
+        for (claimed, room) in [(8, 7), (8, 9), (0, 1)] {
+            assert!(of_udp(1000, 2000, &ipv6(teredo, other, claimed, room)).is_none(), "its length does not add up");
+        }
+        assert!(of_udp(1000, 2000, &[0x60; 39]).is_none());
+    }
 }

@@ -284,6 +284,12 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
     _within("spool.size", spool, 4 * lanes * (block + 4096), 1 << 50, "bytes", name, text)
     ring = parse_size(parsed.capture.ring, key=f"{name}, capture.ring")
     _within("capture.ring", ring, 4 * block, 1 << 34, "bytes", name, text)
+    memory = parse_size(parsed.analysis.memory, key=f"{name}, analysis.memory")
+    _within("analysis.memory", memory, 64_000_000, 1 << 40, "bytes", name, text)
+    per_call = parse_duration_ns(parsed.analysis.time_per_call, key=f"{name}, analysis.time_per_call")
+    _within("analysis.time_per_call", per_call, 10 * _DURATION_UNITS["ms"], _DURATION_UNITS["d"], "ns", name, text)
+    heartbeat = parse_duration_ns(parsed.egress.heartbeat, key=f"{name}, egress.heartbeat")
+    _within("egress.heartbeat", heartbeat, 10 * _DURATION_UNITS["ms"], _DURATION_UNITS["d"], "ns", name, text)
     duration, max_age = parsed.capture.duration, parsed.experiment.max_age
     return Experiment(
         name=parsed.experiment.name,
@@ -302,13 +308,13 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
         spool_directory=parsed.spool.directory,
         spool_bytes=spool,
         analyzers=tuple(parsed.analysis.analyzers),
-        analysis_memory=parse_size(parsed.analysis.memory, key=f"{name}, analysis.memory"),
-        time_per_call_ns=parse_duration_ns(parsed.analysis.time_per_call, key=f"{name}, analysis.time_per_call"),
+        analysis_memory=memory,
+        time_per_call_ns=per_call,
         time_per_flow_ns=parse_duration_ns(parsed.analysis.time_per_flow, key=f"{name}, analysis.time_per_flow"),
         during_capture=parsed.analysis.during_capture,
         max_age_ns=None if max_age is None else parse_duration_ns(max_age, key=f"{name}, experiment.max_age"),
         policy_file=parsed.policy.file,
-        heartbeat_ns=parse_duration_ns(parsed.egress.heartbeat, key=f"{name}, egress.heartbeat"),
+        heartbeat_ns=heartbeat,
     )
 
 
