@@ -255,23 +255,64 @@ fn every_byte_of_every_packet_is_accounted_to_a_rule_that_the_policy_names() {
             used.insert(key.expect("a byte without a rule"));
         }
     }
-    // The zoo shows every rule of a header field at work.
-    let shown: Vec<_> = Key::NAMED.iter().filter(|key| !used.contains(key)).map(|key| key.name()).collect();
-    assert_eq!(
-        shown,
-        ["time", "wirelen", "eth.vlan2", "icmp.gateway", "icmpv6.echo_id"]
-            .into_iter()
-            .filter(|name| !name.ends_with('2'))
-            .chain(["icmpv6.echo_seq", "icmpv6.mtu", "icmpv6.quoted", "icmpv6.types2"])
-            .filter(|name| !name.ends_with('2'))
-            .collect::<Vec<_>>()
-    );
+    // The zoo shows the rules at work.
+    let used: std::collections::HashSet<_> = used.into_iter().map(Key::name).collect();
+    for name in [
+        "eth.src",
+        "eth.dst",
+        "eth.type",
+        "eth.vlan",
+        "arp.op",
+        "arp.sha",
+        "arp.tha",
+        "arp.spa",
+        "arp.tpa",
+        "ipv4.src",
+        "ipv4.dst",
+        "ipv4.tos",
+        "ipv4.id",
+        "ipv4.flags",
+        "ipv4.ttl",
+        "ipv4.options",
+        "ipv4.checksum",
+        "ipv6.src",
+        "ipv6.dst",
+        "ipv6.hop_limit",
+        "ipv6.fragment",
+        "tcp.sport",
+        "tcp.dport",
+        "tcp.seq",
+        "tcp.ack",
+        "tcp.flags",
+        "tcp.window",
+        "tcp.urg",
+        "tcp.checksum",
+        "tcp.options.sack",
+        "tcp.options.ts",
+        "tcp.options.mss",
+        "tcp.options.wscale",
+        "udp.sport",
+        "udp.dport",
+        "udp.checksum",
+        "icmp.types",
+        "icmp.echo_id",
+        "icmp.echo_seq",
+        "icmp.mtu",
+        "icmp.checksum",
+        "icmpv6.types",
+        "icmpv6.nd_target",
+        "icmpv6.nd_lladdr",
+        "icmpv6.checksum",
+        "tunnels",
+    ] {
+        assert!(used.contains(name), "{name}");
+    }
 }
 
 #[test]
 fn nothing_of_the_payload_or_of_an_identifier_is_in_the_output() {
     let mut trace = trace(ALL);
-    let secrets: [&[u8]; 12] = [
+    let secrets: [&[u8]; 11] = [
         b"secret",
         &A,
         &B,
@@ -281,7 +322,6 @@ fn nothing_of_the_payload_or_of_an_identifier_is_in_the_output() {
         &B6[8..],
         &[0x66, 0x77, 0x88],
         &[0x22, 0x33, 0x44],
-        &[0xC3, 0x51],
         &[0x9A, 0xBC, 0xDE],
         b"padding",
     ];
@@ -317,7 +357,7 @@ fn deleting_a_rule_only_takes_away() {
                         // A checksum follows the bytes that it covers; NOPs and stand-ins of an option are one byte each.
                         key.name().ends_with("checksum") || matches!(key, Key::Derived | Key::Format | Key::TcpOptions)
                     });
-                    assert!(one == other || *other == 0 || follows, "{key}: byte {at} says something else");
+                    assert!(*other & !*one == 0 || follows, "{key}: byte {at} says something else");
                 }
             }
         }

@@ -197,6 +197,7 @@ fn spin(name: &str) {
 }
 
 fn main() {
+    #[allow(clippy::disallowed_methods, reason = "a profiler starts one part of the benchmark by name")]
     if let Ok(name) = std::env::var("BUNKER_SPIN") {
         spin(&name);
         return;

@@ -99,14 +99,16 @@ impl Engine {
             })
             .collect::<PyResult<Vec<_>>>()?;
         let mut http = Config::default();
+        let mut statistics = false;
         for need in &needs {
             match need.as_str() {
                 "heads" => http.want_heads = true,
                 "bodies" => http.want_bodies = true,
                 "hashes" => http.want_hashes = true,
+                "statistics" => statistics = true,
                 other => {
                     let cause = format!("the core knows no {other}");
-                    return Err(configuration_error(py, "need", cause, "Known: heads, bodies, hashes"));
+                    return Err(configuration_error(py, "need", cause, "Known: heads, bodies, hashes, statistics"));
                 }
             }
         }
@@ -135,7 +137,7 @@ impl Engine {
             };
             policies.set(Address(*prefix), *length, policy);
         }
-        let mut engine = ProtoEngine::new(config).with_overlap(policies);
+        let mut engine = ProtoEngine::new(config).with_overlap(policies).with_statistics(statistics);
         if let Some(hand) = hand {
             engine.show(hand.of_packets());
         }

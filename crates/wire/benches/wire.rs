@@ -6,13 +6,15 @@
     clippy::cast_possible_truncation,
     clippy::indexing_slicing
 )]
+use std::hint::black_box;
+
 use bunker_wire::Packet;
 use bunker_wire::event::{Direction, Flow, FlowSummary, Outcome, Sink};
 use bunker_wire::limits::Limits;
 use bunker_wire::tracker::overlap::{Overlap, Policy};
 use bunker_wire::tracker::{Checksums, Tracker};
 use bunker_wire::{ip, link};
-use criterion::{BenchmarkId, Criterion, Throughput, black_box, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 struct Nothing;
 

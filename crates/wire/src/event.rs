@@ -162,6 +162,8 @@ pub struct FlowSummary {
     pub mss: [Option<u16>; 2],
     /// Window shift announced by each side.
     pub window_scale: [Option<u8>; 2],
+    /// Whether all of `measures` was measured, or only what went wrong (retransmissions, holes, contradictions).
+    pub has_statistics: bool,
     /// What was measured of each direction.
     pub measures: [Measures; 2],
 }

@@ -28,7 +28,7 @@ def analyzer(
         emits: The record class, or several, or a schema (`message_record("http", ...)`).
         batch: Call with a whole Arrow batch; `pyarrow.record_batch(batch)` shares its memory.
         needs: What costs extra and is therefore asked for: "heads" (raw message heads), "bodies" (decoded bodies up to
-            the limit), "hashes" (of bodies).
+            the limit), "hashes" (of bodies), "statistics" (of flows).
         passes: How often the analyzer wants to read the trace (deferred tracing).
     Raises:
         ConfigurationError: the declaration cannot work; says why and what to write.

@@ -36,5 +36,19 @@ class Flow(Protocol):
     resp_pkts: int
     orig_ip_bytes: int
     resp_ip_bytes: int
+    orig_rtt_min: int | None
+    orig_rtt_mean: int | None
+    orig_rtt_max: int | None
+    orig_window_max: int | None
+    orig_retrans_bytes: int
+    orig_length_mean: int | None
+    orig_gap_mean: int | None
+    resp_rtt_min: int | None
+    resp_rtt_mean: int | None
+    resp_rtt_max: int | None
+    resp_window_max: int | None
+    resp_retrans_bytes: int
+    resp_length_mean: int | None
+    resp_gap_mean: int | None
     fault: str | None
     outcome: str

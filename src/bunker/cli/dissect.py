@@ -132,7 +132,7 @@ def dissect(  # noqa: PLR0917 - click passes options by name
 ) -> None:
     """Print the messages in capture files, without box and policy: for lab traffic."""
     kinds = _kinds(messages)
-    needs = ["hashes"] * hashes + ["heads", "bodies"] * bodies
+    needs = ["statistics"] + ["hashes"] * hashes + ["heads", "bodies"] * bodies
     reader = FileReader(
         open_files(files),
         lanes=1,

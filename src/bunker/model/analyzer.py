@@ -21,7 +21,7 @@ from bunker.model.record import Record, schema_of
 from bunker.native.wire import message_schema
 
 MESSAGE_KINDS = ("flow", "http", "dns", "tls", "mail", "ssh", "ntp", "dhcp", "packet", "chunk", "datagram")
-NEEDS = ("heads", "bodies", "hashes")
+NEEDS = ("heads", "bodies", "hashes", "statistics")
 
 
 class Emit(Protocol):

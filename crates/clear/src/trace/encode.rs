@@ -14,6 +14,10 @@ use super::rules::{ARP, IPV4, IPV6, Key, Otherwise, Rules, Sizes, Small, Stamps}
 use super::{Fate, Scope};
 use crate::address_map::group_mac;
 
+/// What was cut is never said to be shorter than this: a reader that finds fewer bytes announced than a header needs calls the packet
+/// malformed, and one that finds them announced but not captured does not.
+const SMALLEST_CUT: u64 = 64;
+
 /// Hears to which rule each byte is accounted: nothing in production, a list in the proof.
 pub trait Trail {
     /// Bytes from `at` on are accounted to `key` now.
@@ -470,7 +474,7 @@ impl<T: Trail> Encoder<'_, T> {
                 sizes @ Sizes::Bucket(_) => {
                     // The edge is one of the whole packet, so that packets of one size look alike whatever their headers are.
                     let whole = sizes.of(ip.before.saturating_add(ip.claimed));
-                    whole.saturating_sub(ip.out_before).saturating_sub(emitted).max(1)
+                    whole.saturating_sub(ip.out_before).saturating_sub(emitted).max(SMALLEST_CUT)
                 }
             }
         };
@@ -587,6 +591,7 @@ impl<T: Trail> Encoder<'_, T> {
             dport: rules.tcp_dport,
             sequence: rules.tcp_seq,
             acknowledgement: rules.tcp_ack,
+            sack: rules.tcp_sack,
         };
         let (ports, numbers, flags) = match layers.first() {
             Some(Layer::Tcp { ports, sequence, acknowledgement, flags, .. }) => {

@@ -158,6 +158,7 @@ pub struct TcpRules {
     pub dport: Ports,
     pub sequence: Sequence,
     pub acknowledgement: Sequence,
+    pub sack: Sequence,
 }
 
 /// The table.
@@ -238,7 +239,7 @@ impl Flows {
                 *isn = Some(sequence);
             }
         }
-        if rules.sequence == Sequence::Relative || rules.acknowledgement == Sequence::Relative {
+        if [rules.sequence, rules.acknowledgement, rules.sack].contains(&Sequence::Relative) {
             start(flow, own, sequence);
             if acks {
                 // What the other side acknowledges first is one behind where it began: the SYN counts as one.
@@ -258,7 +259,8 @@ impl Flows {
             ports: both(ports, own_ports, [rules.sport, rules.dport], services),
             sequence: moved(rules.sequence, own, sequence),
             acknowledgement: if acks { moved(rules.acknowledgement, other, acknowledgement) } else { 0 },
-            sack: offset(rules.acknowledgement, other),
+            // By its own rule: were the acknowledgement dropped, its edges must be moved all the same.
+            sack: offset(rules.sack, other),
         }
     }
 

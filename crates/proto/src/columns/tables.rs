@@ -299,9 +299,9 @@ tables! {
         /// Payload bytes that the originator sent again.
         orig_retrans_bytes: Bytes,
         /// Bare acknowledgements of the originator that repeat the one before.
-        orig_dup_acks: Count,
+        orig_dup_acks: Option<Count>,
         /// Windows of zero that the originator announced.
-        orig_zero_windows: Count,
+        orig_zero_windows: Option<Count>,
         /// Shift of the originator's windows.
         orig_window_scale: Option<Count>,
         /// Largest window that the originator announced, scaled where both shifts are known.
@@ -309,7 +309,7 @@ tables! {
         /// Most bytes that the originator had sent without acknowledgement, as seen here.
         orig_in_flight_max: Option<Bytes>,
         /// Round trips from here to the other side and back, of data that the originator sent: how many.
-        orig_rtt_samples: Count,
+        orig_rtt_samples: Option<Count>,
         /// The shortest.
         orig_rtt_min: Option<Duration>,
         /// Their mean.
@@ -341,9 +341,9 @@ tables! {
         /// Payload bytes that the responder sent again.
         resp_retrans_bytes: Bytes,
         /// Bare acknowledgements of the responder that repeat the one before.
-        resp_dup_acks: Count,
+        resp_dup_acks: Option<Count>,
         /// Windows of zero that the responder announced.
-        resp_zero_windows: Count,
+        resp_zero_windows: Option<Count>,
         /// Shift of the responder's windows.
         resp_window_scale: Option<Count>,
         /// Largest window that the responder announced, scaled where both shifts are known.
@@ -351,7 +351,7 @@ tables! {
         /// Most bytes that the responder had sent without acknowledgement, as seen here.
         resp_in_flight_max: Option<Bytes>,
         /// Round trips from here to the other side and back, of data that the responder sent: how many.
-        resp_rtt_samples: Count,
+        resp_rtt_samples: Option<Count>,
         /// The shortest.
         resp_rtt_min: Option<Duration>,
         /// Their mean.

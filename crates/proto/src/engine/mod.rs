@@ -159,6 +159,13 @@ impl<D: Detect> Engine<D> {
         self
     }
 
+    /// The same, with the statistics of flows measured: before the first block.
+    #[must_use]
+    pub fn with_statistics(mut self, statistics: bool) -> Self {
+        self.tracker = self.tracker.with_statistics(statistics);
+        self
+    }
+
     /// Another bound than [`PARSER_BYTES`].
     pub fn limit_parsers(&mut self, bytes: usize) {
         self.messages.limit_parsers(bytes);

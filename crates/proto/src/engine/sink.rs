@@ -583,7 +583,7 @@ impl<D: Detect> Messages<D> {
         let [vlan, inner_vlan] = summary.vlan;
         let [orig, resp] = &summary.measures;
         let [orig_scale, resp_scale] = summary.window_scale;
-        let is_tcp = flow.protocol == 6;
+        let is_tcp = flow.protocol == 6 && summary.has_statistics;
         let (orig_lengths, resp_lengths) = (orig.lengths(orig_ip_bytes), resp.lengths(resp_ip_bytes));
         let (orig_gaps, resp_gaps) = (orig.gaps(), resp.gaps());
         let [orig_mss, resp_mss] = summary.mss;
@@ -622,12 +622,12 @@ impl<D: Detect> Messages<D> {
                 orig_mss: orig_mss.map(u64::from),
                 resp_mss: resp_mss.map(u64::from),
                 orig_retrans_bytes: orig.retransmitted_bytes,
-                orig_dup_acks: u64::from(orig.duplicate_acks),
-                orig_zero_windows: u64::from(orig.zero_windows),
+                orig_dup_acks: is_tcp.then_some(u64::from(orig.duplicate_acks)),
+                orig_zero_windows: is_tcp.then_some(u64::from(orig.zero_windows)),
                 orig_window_scale: orig_scale.map(u64::from),
                 orig_window_max: is_tcp.then_some(u64::from(orig.window_max)),
                 orig_in_flight_max: is_tcp.then_some(u64::from(orig.in_flight_max)),
-                orig_rtt_samples: u64::from(orig.rtt_samples),
+                orig_rtt_samples: is_tcp.then_some(u64::from(orig.rtt_samples)),
                 orig_rtt_min: orig.rtt().map(|[min, _, _]| min),
                 orig_rtt_mean: orig.rtt().map(|[_, mean, _]| mean),
                 orig_rtt_max: orig.rtt().map(|[_, _, max]| max),
@@ -643,12 +643,12 @@ impl<D: Detect> Messages<D> {
                 orig_gap_max: orig_gaps.map(|of| of.max),
                 orig_gap_sd: orig_gaps.map(|of| of.deviation),
                 resp_retrans_bytes: resp.retransmitted_bytes,
-                resp_dup_acks: u64::from(resp.duplicate_acks),
-                resp_zero_windows: u64::from(resp.zero_windows),
+                resp_dup_acks: is_tcp.then_some(u64::from(resp.duplicate_acks)),
+                resp_zero_windows: is_tcp.then_some(u64::from(resp.zero_windows)),
                 resp_window_scale: resp_scale.map(u64::from),
                 resp_window_max: is_tcp.then_some(u64::from(resp.window_max)),
                 resp_in_flight_max: is_tcp.then_some(u64::from(resp.in_flight_max)),
-                resp_rtt_samples: u64::from(resp.rtt_samples),
+                resp_rtt_samples: is_tcp.then_some(u64::from(resp.rtt_samples)),
                 resp_rtt_min: resp.rtt().map(|[min, _, _]| min),
                 resp_rtt_mean: resp.rtt().map(|[_, mean, _]| mean),
                 resp_rtt_max: resp.rtt().map(|[_, _, max]| max),

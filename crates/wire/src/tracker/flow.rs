@@ -107,6 +107,8 @@ pub struct Entry {
     pub tcp: Option<Box<Tcp>>,
     /// History letters.
     pub history: History,
+    /// Whether all is measured, or only what went wrong: retransmissions, holes, contradictions.
+    statistics: bool,
     first_ttl: u8,
     first_flags: u8,
     /// Counts so far.
@@ -147,7 +149,7 @@ impl Entry {
 
     /// A flow of which nothing is counted yet.
     #[must_use]
-    pub fn new(flow: Flow, class: Class, vlan: [Option<u16>; 2], policies: [Policy; 2]) -> Self {
+    pub fn new(flow: Flow, class: Class, vlan: [Option<u16>; 2], policies: [Policy; 2], statistics: bool) -> Self {
         let maybe_tcp = (flow.protocol == 6).then(|| {
             let mut tcp = Box::<Tcp>::default();
             for (half, policy) in tcp.halves.iter_mut().zip(policies) {
@@ -164,6 +166,7 @@ impl Entry {
             condemned: false,
             tcp: maybe_tcp,
             history: History::default(),
+            statistics,
             first_ttl: 0,
             first_flags: 0,
             counts: Counts {
@@ -194,7 +197,9 @@ impl Entry {
         if self.measures.is_none() {
             let mut measures = Box::<[Measures; 2]>::default();
             let [orig, resp] = &mut *measures;
-            self.seed(orig, resp);
+            if self.statistics {
+                self.seed(orig, resp);
+            }
             self.measures = Some(measures);
         }
         let [orig, resp] = &mut **self.measures.get_or_insert_default();
@@ -220,7 +225,7 @@ impl Entry {
     pub fn count(&mut self, direction: Direction, ip_len: usize, ttl: u8, ts_ns: u64) {
         if self.counts.packets == [0, 0] {
             self.first_ttl = ttl;
-        } else {
+        } else if self.statistics {
             self.measures(direction).packet(ip_len, ttl, ts_ns);
         }
         if let Some(packets) = self.counts.packets.get_mut(direction.index()) {
@@ -373,6 +378,13 @@ impl Entry {
 
     /// Round trips, windows, what came again: before the segment changes the streams.
     fn measure(&mut self, tcp: &Tcp, direction: Direction, segment: &Segment<'_>, ts_ns: u64) {
+        if !self.statistics {
+            let half = half(tcp, direction);
+            if segment.payload_len > 0 && segment.flags & RST == 0 && is_again(half, segment) {
+                self.measures(direction).sent_again(segment.payload_len);
+            }
+            return;
+        }
         if self.measures.is_none() {
             self.first_flags = segment.flags;
             if segment.payload_len == 0 {
@@ -383,9 +395,8 @@ impl Entry {
         let flags = segment.flags;
         let can_scale = own.window_scale != NO_SCALE && peer.window_scale != NO_SCALE;
         let shift = if can_scale { u32::from(own.window_scale) } else { 0 };
-        let length = i64::try_from(segment.payload_len).unwrap_or(i64::MAX);
-        let end = own.offset_of(data_seq(segment)).saturating_add(length);
-        let is_again = own.seen && end <= i64::try_from(own.last()).unwrap_or(i64::MAX);
+        let end = end_of(own, segment);
+        let is_again = is_again(own, segment);
         let acked = own.acked;
         let measures = self.measures(direction);
         measures.flags |= flags;
@@ -741,10 +752,11 @@ impl Entry {
             }
         }
         // A flow of one packet has no box of its own: its only packet is what is known.
-        if self.measures.is_none() {
+        if self.measures.is_none() && self.statistics {
             let [orig, resp] = &mut summary.measures;
             self.seed(orig, resp);
         }
+        summary.has_statistics = self.statistics;
         if let Some(measures) = self.measures.take() {
             summary.measures = *measures;
             let [orig, resp] = &summary.measures;
@@ -772,6 +784,16 @@ impl Entry {
         ts_ns.saturating_sub(self.counts.last_ts_ns) > limits.tcp_handshake_ns
             || (own.seen && own.state == EndState::SynSent && !half(tcp, direction.other()).seen)
     }
+}
+
+/// Offset behind a segment's payload.
+fn end_of(own: &Half, segment: &Segment<'_>) -> i64 {
+    own.offset_of(data_seq(segment)).saturating_add(i64::try_from(segment.payload_len).unwrap_or(i64::MAX))
+}
+
+/// Whether all of a segment's payload had come before, or before what came.
+fn is_again(own: &Half, segment: &Segment<'_>) -> bool {
+    own.seen && end_of(own, segment) <= i64::try_from(own.last()).unwrap_or(i64::MAX)
 }
 
 /// Whether `number` is the one remembered at `place`, which it is from now on.

@@ -1,7 +1,8 @@
 //! Statistics of one direction of a flow: sizes, times between packets, round trips, windows.
 //!
 //! Rules of this file:
-//! 1. Kept from the second packet of a flow, or the first with payload, on: a flow that is nothing but a SYN costs nothing here.
+//! 1. Kept, when statistics are asked for, from the second packet of a flow, or the first with payload, on: a flow that is nothing
+//!    but a SYN costs nothing here. Else only when something went wrong: a retransmission, a hole, a contradiction.
 //! 2. A round trip is from a segment with new data to the first acknowledgement that covers it, seen here: the part of the path
 //!    between this place and the one who acknowledges. None is taken from data that was sent twice (Karn's rule).
 //!

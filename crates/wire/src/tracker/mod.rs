@@ -102,6 +102,7 @@ pub struct Tracker {
     lane: u16,
     checksums: Checksums,
     overlap: Overlap,
+    statistics: bool,
     table: Table,
     fragments: Fragments,
     counters: Counters,
@@ -126,6 +127,7 @@ impl Tracker {
             lane,
             checksums,
             overlap: Overlap::default(),
+            statistics: false,
             table: Table::new(seed),
             fragments: Fragments::new(limits, seed),
             counters: Counters::default(),
@@ -146,6 +148,13 @@ impl Tracker {
     #[must_use]
     pub fn with_overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
+        self
+    }
+
+    /// The same, measuring every packet: twice the memory a flow and some time a packet.
+    #[must_use]
+    pub const fn with_statistics(mut self, statistics: bool) -> Self {
+        self.statistics = statistics;
         self
     }
 
@@ -775,7 +784,7 @@ impl Tracker {
         self.take_up(uid);
         self.journal.opened(flow.slot, Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
         let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
-        let mut entry = Entry::new(flow, class, vlan, policies);
+        let mut entry = Entry::new(flow, class, vlan, policies, self.statistics);
         if flip {
             entry.history.flip();
         }

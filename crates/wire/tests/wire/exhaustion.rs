@@ -306,6 +306,22 @@ fn measures_are_those_of_the_packets() {
 }
 
 #[test]
+fn without_statistics_what_went_wrong_is_counted_all_the_same() {
+    let mut talk = Talk::new(Limits::default());
+    talk.tracker = Tracker::new(Limits::default(), 0, [9; 16], Checksums::Verify);
+    talk.handshake(1_000, 5_000);
+    talk.orig(1_000, 5_000, ACK, b"once");
+    talk.orig(1_000, 5_000, ACK, b"once");
+    talk.orig(1_010, 5_000, ACK, b"beyond");
+    talk.finish();
+    let summary = &talk.tape.summaries[0].1;
+    let [orig, resp] = &summary.measures;
+    assert!(!summary.has_statistics);
+    assert_eq!((orig.retransmissions, orig.out_of_order, summary.missed_bytes), (1, 1, 6));
+    assert_eq!((orig.is_empty(), orig.rtt_samples, resp.flags), (true, 0, 0));
+}
+
+#[test]
 fn flow_of_one_packet_is_measured_too() {
     let mut talk = Talk::new(Limits::default());
     talk.orig(999, 0, SYN, b"");

@@ -234,7 +234,7 @@ pub struct Talk {
 impl Talk {
     pub fn new(limits: Limits) -> Self {
         Self {
-            tracker: Tracker::new(limits, 0, [9; 16], Checksums::Verify),
+            tracker: Tracker::new(limits, 0, [9; 16], Checksums::Verify).with_statistics(true),
             tape: Tape::default(),
             now_ns: SECOND,
             ports: (40_000, 8_000),

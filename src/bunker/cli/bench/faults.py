@@ -75,7 +75,7 @@ status = "keep"
 size = "keep"
 [out.life]
 flow = "keep"
-outcome = "keep"
+outcome = { do = "allow", values = ["completed", "timed_out", "ended", "evicted", "erroneous"], other = "other" }
 there = "keep"
 back = "keep"
 [out.bug]
@@ -394,7 +394,7 @@ def faults_table(
             wall, cpu = (rows.cost.wall_s - whole.cost.wall_s, rows.cost.cpu_s - whole.cost.cpu_s)
             table.notes.append(
                 f"{kind}: {rows.restarts} restarts of the worker; each took {wall / rows.restarts:.2f} s, "
-                f"{cpu / rows.restarts:.2f} CPU s (run with less run without the bug: reading again included)"
+                f"{cpu / rows.restarts:.2f} CPU s (run with the bug less run without: reading again included)"
             )
         if rows.cost.exit_code == 0 and (escaped := hit - rows.lost(whole)):
             table.notes.append(f"{kind}: {len(escaped)} flows that were hit came out as if they had not been")

@@ -1,56 +1,53 @@
-"""Noise for aggregates: whole numbers of the discrete Laplace distribution, drawn by OpenDP.
+"""Noise for aggregates: whole numbers of the discrete Laplace distribution, exact, from the kernel's randomness.
 
-Place in the flow: the gate adds a number from here to each exact one, which itself never leaves the core. Adding noise
-to the data and adding data to the noise are one thing for this mechanism, so OpenDP is asked for the noise of zero.
+Place in the flow: the gate adds a number from here to each exact one, which itself never leaves the core.
 
 Rules of this file:
-1. OpenDP is imported only for a policy that has aggregates, and before the jail is locked.
-2. What OpenDP proves about the scale is compared with what the policy spends; if it proves less, the run does not
-   start.
+1. Whole numbers and fractions only: a sampler that rounds floating-point numbers gives away what it hides
+   (Mironov 2012).
+2. OpenDP, whose sampler this was to be, could not be brought up in the jail; this is the algorithm that it uses.
 
-Source: Canonne, Kamath, Steinke 2020 (discrete noise); OpenDP `make_laplace` over integers.
+Source: Canonne, Kamath, Steinke 2020, "The Discrete Gaussian for Differential Privacy", algorithms 1 and 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from fractions import Fraction
+from secrets import randbelow
 
-from bunker.errors import ConfigurationError
 from bunker.native.clear import Gate
 from bunker.policy.load import Policy
 
 
 def provide_noise(gate: Gate, policy: Policy) -> None:
-    """Give the gate its noise if the policy has aggregates.
-
-    Raises:
-        ConfigurationError: OpenDP is not there, or proves less for a scale than the policy says.
-    """
+    """Give the gate its noise if the policy has aggregates."""
     if policy.aggregates:
-        gate.set_noise(_noise(policy))
+        gate.set_noise(discrete_laplace)
 
 
-def _noise(policy: Policy) -> Callable[[float], int]:
-    try:
-        import opendp.prelude as dp  # noqa: PLC0415 - 50 MB and 0.8 s that only such a policy pays
-    except ImportError:
-        raise ConfigurationError(
-            "[aggregate]", "OpenDP is not installed", "Run make setup, or delete the aggregates"
-        ) from None
-    dp.enable_features("contrib")
-    measurements: dict[float, Any] = {}
-    for aggregate in policy.aggregates:
-        scale = aggregate.noise_scale
-        made: Any = dp.m.make_laplace(dp.atom_domain(T=dp.i64), dp.absolute_distance(T=dp.i64), scale=scale)
-        sensitivity = round(scale * aggregate.epsilon)
-        if made.map(sensitivity) > aggregate.epsilon * (1 + 1e-6):
-            raise ConfigurationError(
-                f"[aggregate.{aggregate.name}]", "its noise does not give its epsilon", "This is a bug of ours"
-            )
-        measurements[scale] = made
+def discrete_laplace(scale: float) -> int:
+    """A whole number x with probability proportional to exp(-|x| / scale).
 
-    def draw(scale: float) -> int:
-        return int(measurements[scale](0))
+    Args:
+        scale: Above 0; taken as the exact fraction that the float is.
+    """
+    step, base = Fraction(scale).denominator, Fraction(scale).numerator
+    while True:
+        low = randbelow(base)
+        if not _bernoulli_exp(Fraction(low, base)):
+            continue
+        high = 0
+        while _bernoulli_exp(Fraction(1)):
+            high += 1
+        size = (low + base * high) // step
+        negative = randbelow(2) == 1
+        if not (negative and size == 0):
+            return -size if negative else size
 
-    return draw
+
+def _bernoulli_exp(gamma: Fraction) -> bool:
+    """True with probability exp(-gamma), for gamma from 0 to 1."""
+    count = 1
+    while randbelow(gamma.denominator * count) < gamma.numerator:
+        count += 1
+    return count % 2 == 1
