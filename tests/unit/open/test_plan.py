@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bunker import limits
 from bunker.errors import ConfigurationError
 from bunker.open.plan import HOUR_S, WEEK_HOURS, Week, conditions, levels, plan, week_of
 
@@ -55,8 +56,9 @@ def test_an_analysis_that_keeps_up_needs_no_spool() -> None:
 
 
 def test_traffic_beyond_all_lanes_has_no_remedy() -> None:
-    assert plan(flat(65.0), lane_rate=1.0).lanes_needed is None
-    assert plan(flat(64.0), lane_rate=1.0).lanes_needed == 64
+    most = limits.LANES.default
+    assert plan(flat(most + 1.0), lane_rate=1.0).lanes_needed is None
+    assert plan(flat(float(most)), lane_rate=1.0).lanes_needed == most
 
 
 @pytest.mark.parametrize("bad", [{"lane_rate": 0.0}, {"lane_rate": 1.0, "lanes": 0}, {"lane_rate": 1.0, "size": 0.0}])
