@@ -9,7 +9,7 @@ from bunker.closed.process.releaser import refusal_counter
 from bunker.model.counters import Counter
 from bunker.model.diagnostics import Reason
 
-GATE = Path(__file__).resolve().parents[2] / "crates" / "clear" / "src" / "gate.rs"
+GATE = Path(__file__).resolve().parents[2] / "crates" / "clear" / "src" / "check.rs"
 
 
 def test_every_word_of_the_gate_is_known() -> None:
