@@ -162,7 +162,8 @@ def _messages(log: str) -> tuple[list[_Message], str | None]:
 def _vectors(path: Path) -> tuple[_Vector, ...]:
     text = path.read_text(encoding="utf-8")
     found = []
-    pattern = re.compile(r"<!-- meta=(\{.*?\}) ?-->\s*```http\n(.*?)\n?```\s*```log\n(.*?)```", re.DOTALL)
+    block = r"((?:(?!```).)*?)"
+    pattern = re.compile(rf"<!-- meta=(\{{[^}}]*\}}) ?-->\s*```http\n{block}\n?```\s*```log\n{block}```", re.DOTALL)
     for match in pattern.finditer(text):
         messages, error = _messages(match[3])
         titles = re.findall(r"^#+ (.+)$", text[: match.start()], re.MULTILINE)
