@@ -162,11 +162,8 @@ def _messages(log: str) -> tuple[list[_Message], str | None]:
 def _vectors(path: Path) -> tuple[_Vector, ...]:
     text = path.read_text(encoding="utf-8")
     found = []
-    # Between input and log may stand a remark; neither reaches over the end of its block.
     block = r"((?:(?!```).)*?)"
-    pattern = re.compile(
-        rf"<!-- meta=(\{{.*?\}}) ?-->\s*```http\n{block}\n?```(?:(?!```).)*```log\n{block}```", re.DOTALL
-    )
+    pattern = re.compile(rf"<!-- meta=(\{{[^}}]*\}}) ?-->\s*```http\n{block}\n?```\s*```log\n{block}```", re.DOTALL)
     for match in pattern.finditer(text):
         messages, error = _messages(match[3])
         titles = re.findall(r"^#+ (.+)$", text[: match.start()], re.MULTILINE)
