@@ -184,8 +184,8 @@ enum Decoder {
     Gzip(Box<flate2::write::MultiGzDecoder<Vec<u8>>>),
     Zlib(Box<flate2::write::ZlibDecoder<Vec<u8>>>),
     Deflate(Box<flate2::write::DeflateDecoder<Vec<u8>>>),
-    /// gzip or `deflate`, until the first two bytes tell which of gzip, zlib (RFC 9110 section 8.4.1.2) and raw it is: servers err.
-    Unsure(Vec<u8>),
+    /// Until the first bytes tell what it is: the coding that was declared, those bytes. Servers err.
+    Unsure(Coding, Vec<u8>),
     Brotli(Box<brotli_decompressor::DecompressorWriter<Vec<u8>>>),
     Zstd(Box<ZstdStream>),
     /// It is not coded after all.
@@ -198,24 +198,59 @@ const STEP: usize = 256;
 /// Input that is kept until a decoder has made something of it: when it cannot, the body is taken as it is.
 const DOUBT: usize = 1 << 10;
 
+/// What a Content-Encoding names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    /// gzip, zlib (RFC 9110 section 8.4.1.2) or raw deflate: told apart by content.
+    Deflate,
+    Brotli,
+    Zstd,
+}
+
+/// Bytes that tell what a coded body is: so many printable ones begin no coded stream.
+const TELLING: usize = 16;
+
 impl Decoder {
     fn of(coding: &[u8]) -> Option<Self> {
         let names = |word: &[u8]| coding.windows(word.len()).any(|part| part == word);
-        Some(match coding {
-            b"br" => Self::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(Vec::new(), 16 << 10))),
-            b"zstd" => Self::Zstd(Box::default()),
-            _ if names(b"gzip") || names(b"deflate") => Self::Unsure(Vec::new()),
+        let coding = match coding {
+            b"br" => Coding::Brotli,
+            b"zstd" => Coding::Zstd,
+            _ if names(b"gzip") || names(b"deflate") => Coding::Deflate,
             _ => return None,
-        })
+        };
+        Some(Self::Unsure(coding, Vec::new()))
     }
 
-    fn by_content(first: u8, second: u8) -> Self {
+    /// What a stream is that was declared as `coding` and begins with `start`.
+    fn by_content(coding: Coding, start: &[u8]) -> Self {
+        let (first, second) = match start {
+            [first, second, ..] => (*first, *second),
+            _ => (0, 0),
+        };
         let zlib = first & 0x0F == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, second]).is_multiple_of(31);
-        match (first, second) {
-            (0x1F, 0x8B) => Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new()))),
-            _ if zlib => Self::Zlib(Box::new(flate2::write::ZlibDecoder::new(Vec::new()))),
-            _ => Self::Deflate(Box::new(flate2::write::DeflateDecoder::new(Vec::new()))),
+        if start.iter().all(|byte| matches!(byte, b'\t' | b'\r' | b'\n' | b' '..=b'~')) {
+            return Self::Plain;
         }
+        match coding {
+            Coding::Brotli => {
+                Self::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(Vec::new(), 16 << 10)))
+            }
+            Coding::Zstd => Self::Zstd(Box::default()),
+            Coding::Deflate if (first, second) == (0x1F, 0x8B) => {
+                Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new())))
+            }
+            Coding::Deflate if zlib => Self::Zlib(Box::new(flate2::write::ZlibDecoder::new(Vec::new()))),
+            Coding::Deflate => Self::Deflate(Box::new(flate2::write::DeflateDecoder::new(Vec::new()))),
+        }
+    }
+
+    /// No more bytes will come to tell by: decide. False if there were some and they are damaged.
+    fn decide(&mut self, plain: &mut Vec<u8>) -> bool {
+        let Self::Unsure(coding, held) = self else { return true };
+        let held = core::mem::take(held);
+        *self = Self::by_content(*coding, &held);
+        self.step(&held, plain)
     }
 
     /// Decode a step of input; false if damaged.
@@ -236,13 +271,9 @@ impl Decoder {
                 plain.append(decoder.get_mut());
                 ok
             }
-            Self::Unsure(held) => {
+            Self::Unsure(_, held) => {
                 held.extend_from_slice(bytes);
-                let [first, second, ..] = held.as_slice() else { return true };
-                let decoder = Self::by_content(*first, *second);
-                let held = core::mem::take(held);
-                *self = decoder;
-                self.step(&held, plain)
+                held.len() < TELLING || self.decide(plain)
             }
             Self::Brotli(decoder) => {
                 let ok = decoder.write_all(bytes).and_then(|()| decoder.flush()).is_ok();
@@ -275,7 +306,8 @@ impl Decoder {
                 plain.append(decoder.get_mut());
                 ok
             }
-            Self::Unsure(held) => held.is_empty(),
+            Self::Unsure(_, held) if held.is_empty() => true,
+            Self::Unsure(..) => self.decide(plain) && (matches!(self, Self::Plain) || self.finish(plain)),
             Self::Brotli(decoder) => {
                 let ok = decoder.close().is_ok();
                 plain.append(decoder.get_mut());
@@ -311,6 +343,10 @@ impl Layer {
         if self.productive {
             return if ok { Took::Well } else { Took::Damaged };
         }
+        if matches!(self.decoder, Decoder::Plain) {
+            self.settle();
+            return Took::AsPlain;
+        }
         if plain.len() > before {
             self.settle();
             return if ok { Took::Well } else { Took::Damaged };
@@ -328,8 +364,13 @@ impl Layer {
         Took::AsPlain
     }
 
-    fn finish(&mut self, plain: &mut Vec<u8>) -> bool {
-        self.decoder.finish(plain)
+    fn finish(&mut self, plain: &mut Vec<u8>) -> Took {
+        let ok = self.decoder.finish(plain);
+        match self.decoder {
+            Decoder::Plain if !self.productive => Took::AsPlain,
+            _ if ok => Took::Well,
+            _ => Took::Damaged,
+        }
     }
 
     fn settle(&mut self) {
@@ -519,7 +560,11 @@ impl BodyReader {
                 for piece in input.chunks(STEP) {
                     ok &= layer.step(piece, &mut plain) != Took::Damaged;
                 }
-                ok &= layer.finish(&mut plain);
+                match layer.finish(&mut plain) {
+                    Took::Well => {}
+                    Took::AsPlain => self.decoding = Decoding::Undeclared,
+                    Took::Damaged => ok = false,
+                }
                 input = plain;
             }
             self.pour(&input, ok);

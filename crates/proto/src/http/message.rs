@@ -622,13 +622,15 @@ impl Half {
             State::Resync(_) => {
                 self.next_flags |= flags::GAP_IN_HEAD;
                 self.held = Vec::new();
-                self.state = State::Resync(false);
+                // What follows a hole may well begin a message: a packet was lost, and the next one holds the next head.
+                self.state = State::Resync(true);
                 Gap::Head
             }
-            State::Head => match self.partial(flags::GAP_IN_HEAD, config) {
-                Some(step) => Gap::Told(step),
-                None => Gap::Head,
-            },
+            State::Head => {
+                let told = self.partial(flags::GAP_IN_HEAD, config);
+                self.state = State::Resync(true);
+                told.map_or(Gap::Head, Gap::Told)
+            }
             State::Body(place) => {
                 self.body_flags |= flags::GAP_IN_BODY;
                 let rest = match place {
@@ -643,7 +645,7 @@ impl Half {
                     (_, Some(rest)) => self.state = State::Body(Place::ChunkData(rest)),
                     (_, None) => {
                         // The hole reaches beyond the message: what began in it is lost.
-                        self.reject(flags::GAP_IN_HEAD, false);
+                        self.reject(flags::GAP_IN_HEAD, true);
                         return Gap::Beyond;
                     }
                 }
