@@ -295,6 +295,11 @@ struct Layer {
     productive: bool,
 }
 
+/// Whether a byte stands in text (of any 8-bit coding).
+const fn is_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)
+}
+
 /// How a layer took a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Took {
@@ -311,7 +316,13 @@ impl Layer {
         if self.productive {
             return if ok { Took::Well } else { Took::Damaged };
         }
-        if plain.len() > before {
+        // Brotli and raw deflate have no magic: they make something of any text before they find out.
+        let nonsense = !ok
+            && matches!(self.decoder, Decoder::Brotli(_) | Decoder::Deflate(_))
+            && bytes.iter().all(|byte| is_text(*byte));
+        if nonsense {
+            plain.truncate(before);
+        } else if plain.len() > before {
             self.settle();
             return if ok { Took::Well } else { Took::Damaged };
         }

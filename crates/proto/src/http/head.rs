@@ -278,14 +278,6 @@ pub fn head_len(bytes: &[u8], scanned: &mut usize) -> Option<usize> {
     None
 }
 
-/// Whether bytes may begin a request line: a token, a space, something.
-#[must_use]
-pub fn begins_request(bytes: &[u8]) -> bool {
-    let Some(space) = memchr(b' ', bytes.get(..bytes.len().min(LONGEST_METHOD)).unwrap_or(bytes)) else { return false };
-    let method = bytes.get(..space).unwrap_or(&[]);
-    !method.is_empty() && !method.starts_with(b"HTTP/") && method.iter().all(|byte| is_token(*byte))
-}
-
 /// Bytes of a method and its space at most. The longest registered one has 17.
 pub const LONGEST_METHOD: usize = 40;
 

@@ -379,7 +379,7 @@ impl Half {
             }
         };
         if !plausible {
-            self.reject(why, false);
+            self.reject(why, true);
             return None;
         }
         // The last line may be cut: it says nothing.
@@ -388,7 +388,7 @@ impl Half {
         text.extend_from_slice(if line_end.is_some() { b"\r\n" } else { b"\r\n\r\n" });
         let (mut parsed, _) = self.parse(&text, config)?;
         parsed.framing = Framing::Unsaid;
-        self.reject(0, false);
+        self.reject(0, true);
         self.next_flags |= why;
         self.held = text;
         Some(self.found(parsed, None))
@@ -622,7 +622,8 @@ impl Half {
             State::Resync(_) => {
                 self.next_flags |= flags::GAP_IN_HEAD;
                 self.held = Vec::new();
-                self.state = State::Resync(false);
+                // A message may begin right behind the hole.
+                self.state = State::Resync(true);
                 Gap::Head
             }
             State::Head => match self.partial(flags::GAP_IN_HEAD, config) {
@@ -643,7 +644,7 @@ impl Half {
                     (_, Some(rest)) => self.state = State::Body(Place::ChunkData(rest)),
                     (_, None) => {
                         // The hole reaches beyond the message: what began in it is lost.
-                        self.reject(flags::GAP_IN_HEAD, false);
+                        self.reject(flags::GAP_IN_HEAD, true);
                         return Gap::Beyond;
                     }
                 }

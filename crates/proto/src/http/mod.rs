@@ -162,14 +162,11 @@ pub fn looks_like_http(bytes: &[u8]) -> Verdict {
     if start.starts_with(b"GET /") || start.starts_with(b"HTTP/1.") {
         return Verdict::Yes;
     }
-    let mut prefix = false;
     for method in head::METHODS {
         let length = method.len().min(start.len());
         if start.get(..length).zip(method.get(..length)).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other)) {
-            match start.get(method.len()) {
-                Some(b' ' | b'\t') => return Verdict::Yes,
-                None => prefix = true,
-                Some(_) => {}
+            if let Some(b' ' | b'\t') = start.get(method.len()) {
+                return Verdict::Yes;
             }
         }
     }
@@ -177,17 +174,16 @@ pub fn looks_like_http(bytes: &[u8]) -> Verdict {
     if start.get(..length).is_some_and(|begin| begin.eq_ignore_ascii_case(b"HTTP/".get(..length).unwrap_or(&[]))) {
         return if length == 5 { Verdict::Yes } else { Verdict::NeedMore };
     }
-    // Anything else is believed when its whole first line says HTTP/1, as the nonsense that scanners send does.
+    // Anything else is believed when its whole first line says HTTP/1, as the nonsense that scanners send does. Until the line is
+    // whole it is not ruled out, so that the cut of the stream does not decide.
     const LINE: usize = 2_048;
     let end = memchr::memchr(b'\n', start);
     let line = start.get(..end.unwrap_or(start.len()).min(LINE)).unwrap_or(start);
-    if end.is_some() && memchr::memmem::find(line, b"HTTP/1").is_some() {
-        return Verdict::Yes;
-    }
     let text = line.iter().all(|byte| matches!(byte, b'\t' | b'\r' | b' '..=b'~' | 0x80..));
-    if prefix || (end.is_none() && text && start.len() < LINE && head::begins_request(start)) {
-        Verdict::NeedMore
-    } else {
-        Verdict::No
+    match end {
+        _ if !text => Verdict::No,
+        None if start.len() < LINE => Verdict::NeedMore,
+        Some(end) if end < LINE && memchr::memmem::find(line, b"HTTP/1").is_some() => Verdict::Yes,
+        _ => Verdict::No,
     }
 }
