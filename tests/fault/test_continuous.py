@@ -88,3 +88,19 @@ def test_a_day_in_seconds(tmp_path: Path) -> None:
     assert min(level["lag_bytes"] for level in levels[fullest:]) < found["spool_bytes"] / 8, "and drains by night"
     late = [level["memory_bytes"] for level in levels if level["packets_analysed"] > len(records) / 4]
     assert max(late) < 1.1 * late[0], "memory does not grow"
+
+
+def test_flows_that_live_longer_than_the_spool_do_not_stop_it(tmp_path: Path) -> None:
+    """Blocks are kept for flows that began in them; kept without measure, they would leave no file free for the next.
+
+    The spool has four files of five blocks; the trace is larger, and all its flows stay open to its end.
+    """
+    trace = make_trace(tmp_path / "t.pcap", 48_000, "keepalive")
+    assert trace.stat().st_size > 25 << 20
+    one = faulty_study(tmp_path / "s", "exit", set(), spool="21.5MB")
+    out = tmp_path / "out"
+    done = one.run(out, "--read", str(trace))
+    assert done.returncode == 0, done.stderr
+    found = counters(out)
+    assert balanced(found) and found["packets_destroyed"] == found["packets_dropped_spool"] == 0
+    assert found["keys_created"] > 4, "files were used again"

@@ -1,5 +1,6 @@
 //! Flows of a capture file as JSON lines, or with `--rate N` the CPU time a packet over N turns: to compare and to profile.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a tool for lab traffic
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // it reads a file and its own time, around the pure crate
 use std::io::Read as _;
 
 use bunker_wire::capfile::CaptureFile;

@@ -3,7 +3,7 @@
 //! Each flow has a handshake, a request and an answer; then packets of data go to all flows in turn, so that each packet finds its flow
 //! cold once there are more than the caches hold. One number of flows a process: memory is what the kernel says of it.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // a measurement
-#![allow(clippy::cast_possible_truncation)]
+#![allow(clippy::cast_possible_truncation, clippy::disallowed_methods)] // it reads its own time and memory, around the pure crate
 use bunker_wire::Packet;
 use bunker_wire::event::{Direction, Flow, FlowSummary, Outcome, Sink};
 use bunker_wire::ip::sum;

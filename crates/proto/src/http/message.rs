@@ -379,7 +379,7 @@ impl Half {
             }
         };
         if !plausible {
-            self.reject(why, false);
+            self.reject(why, true);
             return None;
         }
         // The last line may be cut: it says nothing.
@@ -388,7 +388,7 @@ impl Half {
         text.extend_from_slice(if line_end.is_some() { b"\r\n" } else { b"\r\n\r\n" });
         let (mut parsed, _) = self.parse(&text, config)?;
         parsed.framing = Framing::Unsaid;
-        self.reject(0, false);
+        self.reject(0, true);
         self.next_flags |= why;
         self.held = text;
         Some(self.found(parsed, None))
@@ -622,15 +622,14 @@ impl Half {
             State::Resync(_) => {
                 self.next_flags |= flags::GAP_IN_HEAD;
                 self.held = Vec::new();
-                // What follows a hole may well begin a message: a packet was lost, and the next one holds the next head.
+                // A message may begin right behind the hole.
                 self.state = State::Resync(true);
                 Gap::Head
             }
-            State::Head => {
-                let told = self.partial(flags::GAP_IN_HEAD, config);
-                self.state = State::Resync(true);
-                told.map_or(Gap::Head, Gap::Told)
-            }
+            State::Head => match self.partial(flags::GAP_IN_HEAD, config) {
+                Some(step) => Gap::Told(step),
+                None => Gap::Head,
+            },
             State::Body(place) => {
                 self.body_flags |= flags::GAP_IN_BODY;
                 let rest = match place {

@@ -120,8 +120,7 @@ class Worker:
             slot_bytes=spool.slot_bytes,
             keys=keys,
         )
-        slots = len(spool.file_fds) * (spool.file_bytes // spool.slot_bytes)
-        self.keep_blocks = slots * self._share() // 100
+        self.keep_blocks = self._kept_at_most(len(spool.file_fds), spool.file_bytes // spool.slot_bytes)
         self.link = Link(settings.link_fd)
         self.buffer = bytearray(spool.slot_bytes)
         self.watchdog = Watchdog(
@@ -141,16 +140,18 @@ class Worker:
         self._expects_again = False
         self._newest_ns, self._newest_at_ns = 0, time.monotonic_ns()
 
-    def _share(self) -> int:
-        """Percent of the lane's spool that may be kept for a restart.
+    def _kept_at_most(self, files: int, slots: int) -> int:
+        """Blocks of the lane's spool that may be kept for a restart.
 
         Live, kept blocks stand where new ones could; a capture file can wait, as long as there is some room; after a
-        deferred capture nothing new comes.
+        deferred capture nothing new comes. A file is free again as a whole, so two are always left out of it: or
+        capture would wait for room, and analysis for the packets that end the flows which take it.
         """
         experiment = self.experiment
         if experiment.mode == "deferred" and not experiment.during_capture:
-            return 100
-        return limits.RESTART_SHARE.default if self.settings.live else limits.RESTART_SHARE_FILES.default
+            return files * slots
+        share = limits.RESTART_SHARE.default if self.settings.live else limits.RESTART_SHARE_FILES.default
+        return min(files * slots * share // 100, (files - 2) * slots)
 
     def _new_engine(self) -> Engine:
         engine = Engine(
