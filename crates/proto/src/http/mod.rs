@@ -9,6 +9,7 @@ pub mod connection;
 pub mod head;
 pub(crate) mod message;
 pub mod preamble;
+mod scan;
 
 pub use connection::{Connection, Exchange, Upgrade};
 pub use head::flags;
