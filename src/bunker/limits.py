@@ -113,6 +113,21 @@ DIAGNOSTICS_EVENTS = Limit(default=1024, unit="events", reason="events of one en
 EGRESS_RESERVE_BYTES = Limit(
     default=4 << 20, unit="bytes", reason="part of the queue that records may not use: hours of heartbeats, and the end"
 )
+RELAY_QUEUE_BYTES = Limit(
+    default=160 << 20,
+    unit="bytes",
+    reason="envelopes that the command outside the box holds for a lost open box: two of the largest, and a third more",
+)
+RELAY_RETRY_S = Limit(default=15, unit="seconds", reason="longest pause between two tries to reach a lost open box")
+RELAY_PATIENCE_S = Limit(
+    default=7200, unit="seconds", reason="after the end of a run; twice the hour for which an open box may be gone"
+)
+RELAY_CLOSE_S = Limit(
+    default=10, unit="seconds", reason="until the other end has closed after the last envelope; acknowledged at once"
+)
+EGRESS_DRAIN_S = Limit(
+    default=7200, unit="seconds", reason="the releaser's last word may wait so long; keys are gone by then"
+)
 SEGMENT_BYTES = Limit(
     default=256 << 20, unit="bytes", reason="one file of stored envelopes; as one rotated pcap of dumpcap -b"
 )
