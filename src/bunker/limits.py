@@ -58,7 +58,9 @@ BATCH_RETRIES = Limit(
 )
 FLOWS_TIMED = Limit(default=4096, unit="flows", reason="whose time in analyzers is remembered")
 LEDGER_BYTES = Limit(
-    default=128 << 20, unit="bytes", reason="two halves, each takes FLOWS open flows of 40 bytes; used pages only"
+    default=320 << 20,
+    unit="bytes",
+    reason="two halves, each takes FLOWS open flows of 40 bytes, 80 more if their blocks are gone; used pages only",
 )
 RESTART_SHARE = Limit(
     default=40,
