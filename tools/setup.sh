@@ -17,6 +17,8 @@ peers=(
     libtrace-tools           # peer: traceanon
     tcpreplay                # peer: tcprewrite
     pktanon                  # peer: PktAnon
+    netsniff-ng              # peer: capture
+    tcpflow                  # peer: streams
     libcap2-bin              # capsh, in tests of the jail
 )
 # Builds and starts the sealed image (docs/image.md).

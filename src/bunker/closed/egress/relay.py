@@ -6,7 +6,8 @@ Place in the flow: Outlet ▶ pipe ▶ here ▶║ the open box. This runs in th
 the box can make a socket, and the box is not told of the network (docs/adr/0010).
 
 Rules of this file:
-1. What passes here is the releaser's envelopes, cleared and signed; there are no keys and no traffic in this process.
+1. What passes here is the releaser's envelopes, cleared and signed, and sealed if the experiment names a key; there are
+   no keys and no traffic in this process.
 2. Bounded: when RELAY_QUEUE_BYTES wait, the pipe is not read, so the releaser's queue fills, then workers wait, then
    the spool fills.
 3. The open box answers nothing. After a break the last EGRESS_RESEND_BYTES are said again, and it leaves out what it
@@ -24,13 +25,14 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from bunker import limits
 from bunker.closed.egress.outlet import Outlet, OutletState
 from bunker.errors import ConfigurationError
 from bunker.model.envelope import EnvelopeReader, EnvelopeRefused
+from bunker.model.sealing import HEAD_BYTES, wrapped_length
 
 _PIECE = 1 << 20
 _ROOM = limits.ENVELOPE_RECORDS_BYTES.default + 2 * _PIECE
@@ -52,6 +54,7 @@ class Relay:
         clock: Seconds that only grow.
         tell: Says a line to the operator: connection lost, back.
         sleep: Waits so many seconds.
+        sealed: The stream is sealed to the open box: it is cut into wrappings.
     Invariants:
         At most RELAY_QUEUE_BYTES wait, beside the last EGRESS_RESEND_BYTES that were sent.
     """
@@ -65,6 +68,7 @@ class Relay:
         clock: Callable[[], float],
         tell: Callable[[str], None],
         sleep: Callable[[float], None],
+        sealed: bool = False,
         queue_bytes: int = limits.RELAY_QUEUE_BYTES.default,
         resend_bytes: int = limits.EGRESS_RESEND_BYTES.default,
         patience_s: float = limits.RELAY_PATIENCE_S.default,
@@ -73,7 +77,7 @@ class Relay:
         os.set_blocking(source, False)
         self._connect, self._clock, self._tell, self._sleep = connect, clock, tell, sleep
         self._outlet = Outlet(first, queue_bytes=queue_bytes, resend_bytes=resend_bytes, reserve_bytes=0)
-        self._reader = EnvelopeReader()
+        self._cut = _Wrappings() if sealed else _Envelopes()
         self._patience_s = patience_s
         self._room = min(_ROOM, queue_bytes)
         self._lost_at: float | None = None
@@ -132,8 +136,8 @@ class Relay:
             self._close_source()
             return
         try:
-            for envelope in self._reader.feed(piece):
-                self._outlet.put(bytes(envelope.raw))
+            for envelope in self._cut.feed(piece):
+                self._outlet.put(envelope)
         except EnvelopeRefused:
             # Only a releaser that was taken over writes anything else: nothing more of it is carried.
             self._tell("the box wrote something that is no envelope; nothing more of it is sent")
@@ -180,6 +184,37 @@ class Relay:
                     return True
                 self._sleep(0.02)
         return True  # acknowledged and only not closed: some receivers stay
+
+
+class _Envelopes:
+    """Bytes in, whole envelopes out."""
+
+    def __init__(self) -> None:
+        self._reader = EnvelopeReader()
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        for envelope in self._reader.feed(piece):
+            yield envelope.raw
+
+
+class _Wrappings:
+    """The same for envelopes that are sealed: their heads tell their lengths, and more cannot be seen here."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._number = 0
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        held = self._held
+        held += piece
+        while len(held) >= HEAD_BYTES:
+            length = HEAD_BYTES + wrapped_length(bytes(held[:HEAD_BYTES]), number=self._number)
+            if len(held) < length:
+                return
+            whole = bytes(memoryview(held)[:length])
+            del held[:length]
+            self._number += 1
+            yield whole
 
 
 def _has_taken(end: socket.socket) -> bool:

@@ -6,14 +6,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from enveloping import cut, record
 
 from bunker.closed.egress.relay import Relay
+from bunker.closed.egress.seal import Sealer
 from bunker.errors import ConfigurationError
+from bunker.open.unseal import Unsealer
 from bunker.open.verifier import StreamVerifier
 
 WHOLE = record().envelopes
@@ -77,7 +80,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def started(
-    listener: Listener, *, patience_s: float = 60, clock: Callable[[], float] = time.monotonic
+    listener: Listener, *, patience_s: float = 60, sealed: bool = False
 ) -> tuple[int, Relay, list[str], threading.Thread, list[bool]]:
     """A relay at work in a thread: (the box's end of the pipe, relay, lines for the operator, thread, its answer)."""
     reading, writing = os.pipe()
@@ -87,10 +90,11 @@ def started(
         reading,
         listener.connect(),
         connect=listener.connect,
-        clock=clock,
+        clock=time.monotonic,
         tell=told.append,
         sleep=time.sleep,
         patience_s=patience_s,
+        sealed=sealed,
     )
     thread = threading.Thread(target=lambda: answers.append(relay.run()), daemon=True)
     thread.start()
@@ -245,3 +249,24 @@ def test_what_is_no_envelope_is_not_carried(listener: Listener) -> None:
     thread.join(20)
     assert answers == [True]
     assert "no envelope" in told[0]
+
+
+def test_a_sealed_stream_is_repeated_from_the_begin_of_a_wrapping(listener: Listener) -> None:
+    key = X25519PrivateKey.generate()
+    sealer = Sealer(key.public_key().public_bytes_raw().hex())
+    sealed = [sealer.seal(envelope) for envelope in WHOLE]
+    content = b"".join(sealed)
+    writing, _, _, thread, answers = started(listener, sealed=True)
+    first = listener.accept()
+    half = len(sealed[0]) + len(sealed[1]) // 2
+    os.write(writing, content[:half])
+    first.recv(100)
+    first.close()
+    second = listener.accept()
+    os.write(writing, content[half:])
+    os.close(writing)
+    with second:
+        again = read_to_end(second)
+    thread.join(20)
+    assert answers == [True]
+    assert b"".join(Unsealer(key).feed(again)) == STREAM
