@@ -58,7 +58,9 @@ BATCH_RETRIES = Limit(
 )
 FLOWS_TIMED = Limit(default=4096, unit="flows", reason="whose time in analyzers is remembered")
 LEDGER_BYTES = Limit(
-    default=128 << 20, unit="bytes", reason="two halves, each takes FLOWS open flows of 40 bytes; used pages only"
+    default=320 << 20,
+    unit="bytes",
+    reason="two halves, each takes FLOWS open flows of 40 bytes, 80 more if their blocks are gone; used pages only",
 )
 RESTART_SHARE = Limit(
     default=40,
@@ -112,6 +114,21 @@ RELEASED_FIELDS = Limit(default=512, unit="fields", reason="fields of one record
 DIAGNOSTICS_EVENTS = Limit(default=1024, unit="events", reason="events of one envelope; more are counted, not listed")
 EGRESS_RESERVE_BYTES = Limit(
     default=4 << 20, unit="bytes", reason="part of the queue that records may not use: hours of heartbeats, and the end"
+)
+RELAY_QUEUE_BYTES = Limit(
+    default=160 << 20,
+    unit="bytes",
+    reason="envelopes that the command outside the box holds for a lost open box: two of the largest, and a third more",
+)
+RELAY_RETRY_S = Limit(default=15, unit="seconds", reason="longest pause between two tries to reach a lost open box")
+RELAY_PATIENCE_S = Limit(
+    default=7200, unit="seconds", reason="after the end of a run; twice the hour for which an open box may be gone"
+)
+RELAY_CLOSE_S = Limit(
+    default=10, unit="seconds", reason="until the other end has closed after the last envelope; acknowledged at once"
+)
+EGRESS_DRAIN_S = Limit(
+    default=7200, unit="seconds", reason="the releaser's last word may wait so long; keys are gone by then"
 )
 SEGMENT_BYTES = Limit(
     default=256 << 20, unit="bytes", reason="one file of stored envelopes; as one rotated pcap of dumpcap -b"

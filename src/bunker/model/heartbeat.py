@@ -36,10 +36,10 @@ ARROW_TYPES: Final[frozenset[str]] = frozenset(
 )
 """The Arrow types that a released field may have, spelt as in `docs/formats/records.md`."""
 
-_NAME = r"^[a-z][a-z0-9_]{0,63}$"
-_FIELD = r"^[A-Za-z_][A-Za-z0-9_.]{0,63}$"
-_WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:+/ -]{0,127}$"
-_HEX64 = r"^[0-9a-f]{64}$"
+_NAME = r"^[a-z][a-z0-9_]{0,63}\Z"
+_FIELD = r"^[A-Za-z_][A-Za-z0-9_.]{0,63}\Z"
+_WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:+/ -]{0,127}\Z"
+_HEX64 = r"^[0-9a-f]{64}\Z"
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 TimeNs = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -47,7 +47,7 @@ RecordName = Annotated[str, msgspec.Meta(pattern=_NAME)]
 FieldName = Annotated[str, msgspec.Meta(pattern=_FIELD)]
 Word = Annotated[str, msgspec.Meta(pattern=_WORD)]
 Digest = Annotated[str, msgspec.Meta(pattern=_HEX64)]
-RunHex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+RunHex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class Tier(StrEnum):

@@ -44,7 +44,8 @@ from bunker.policy.load import policy_of
 EXIT_UNDELIVERED = 4
 """The open box did not take everything."""
 _PIECE = 1 << 20
-_DRAIN_S = 30.0
+_ABORTED_DRAIN_S = 30.0
+"""After an abort somebody waits for the end."""
 _HEADROOM = 4096  # header, record head and signature of an envelope, generously
 
 
@@ -405,7 +406,7 @@ class Releaser:
 
     def _free_what_waits(self) -> None:
         """The run ends in order: the last window closes. After an abort what waits is forgotten."""
-        deadline = time.monotonic() + _DRAIN_S
+        deadline = time.monotonic() + limits.EGRESS_DRAIN_S.default
         for cleared in self.gate.finish():
             while not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
                 if self.outlet.state is not OutletState.OPEN or time.monotonic() >= deadline:
@@ -450,7 +451,7 @@ class Releaser:
         else:
             reason = _ABORTS.get(verdict, AbortReason.CHILD_FAILED)
             self._put(self.envelopes.abort(self._pulse(settled(counters)), reason=reason))
-        deadline = time.monotonic() + _DRAIN_S
+        deadline = time.monotonic() + (_ABORTED_DRAIN_S if end is None else limits.EGRESS_DRAIN_S.default)
         while not self.outlet.finish() and self.outlet.state is OutletState.OPEN and time.monotonic() < deadline:
             with suppress(OSError):
                 select.select([], [self.outlet.fileno()], [], 1.0)

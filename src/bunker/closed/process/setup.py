@@ -41,7 +41,7 @@ from bunker.closed.process.settings import (
     encoded,
 )
 from bunker.closed.spool.files import LaneFiles, claim
-from bunker.closed.spool.keys import create_store
+from bunker.closed.spool.keys import create_store, ledger_slot
 from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import Bundle
 from bunker.model.counters import CounterPage
@@ -156,7 +156,7 @@ class _Lanes:
             for index, (fd, read_fd) in enumerate(zip(files.fds, files.read_fds, strict=True)):
                 fds.add(f"spool-{number}-{index}", fd)
                 fds.add(f"spool-read-{number}-{index}", read_fd)
-            keys_fd, _ = create_store(len(files.fds))
+            keys_fd, _ = create_store(ledger_slot(files.fds) + 1)
             settings = SpoolSettings(
                 run=run,
                 lane=number,
