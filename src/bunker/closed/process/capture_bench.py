@@ -52,7 +52,7 @@ class CaptureBench:
             ring_bytes=ring_bytes,
             program=keep_all_program(limits.SNAPLEN.default),
             promiscuous=True,
-            fanout_group=None,
+            fanout=None,
         )
         self._ring = Ring(ring.fd, lane=0, block_bytes=block_bytes, blocks=ring.blocks)
         self._direct = files.direct

@@ -22,8 +22,9 @@ from pathlib import Path
 import msgspec
 
 from bunker import limits
+from bunker.closed.capture.fanout import lane_program
 from bunker.closed.capture.filter import compile_filter, filters_for_files
-from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
+from bunker.closed.capture.ring import Fanout, RingSetup, keep_all_program, open_ring
 from bunker.closed.process.hand import create_page
 from bunker.closed.process.interpreter import Interpreter, interpreters
 from bunker.closed.process.jail import UIDS, JailSpec, Process, Role, enter_box
@@ -114,7 +115,10 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
     program = keep_all_program(experiment.snaplen)
     if experiment.capture_filter:
         program = compile_filter(experiment.capture_filter, linktype=_ETHERNET, snaplen=experiment.snaplen)
-    group = os.getpid() & 0xFFFF if experiment.lanes > 1 else None
+    fanout = None
+    if experiment.lanes > 1:
+        seed = int.from_bytes(os.urandom(4), "little")
+        fanout = Fanout(group=os.getpid() & 0xFFFF, program=lane_program(seed))
     rings: list[RingSetup] = []
     try:
         for _ in range(experiment.lanes):
@@ -125,7 +129,7 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
                     ring_bytes=experiment.ring_bytes,
                     program=program,
                     promiscuous=experiment.promiscuous,
-                    fanout_group=group,
+                    fanout=fanout,
                 )
             )
     except ConfigurationError:
