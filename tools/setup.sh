@@ -17,6 +17,7 @@ peers=(
     libtrace-tools           # peer: traceanon
     tcpreplay                # peer: tcprewrite
     pktanon                  # peer: PktAnon
+    spamassassin             # examples/spam-study
     libcap2-bin              # capsh, in tests of the jail
 )
 # Builds and starts the sealed image (docs/image.md).

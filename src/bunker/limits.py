@@ -175,6 +175,16 @@ MACHINE_CONNECT_S = Limit(
 MACHINE_SPARE_BYTES = Limit(
     default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
 )
+TPM_ANSWER_BYTES = Limit(
+    default=4096, unit="bytes", reason="the longest answer that TPM 2.0 allows (TPM2_MAX_RESPONSE_SIZE)"
+)
+TPM_RETRIES = Limit(default=100, unit="tries", reason="a TPM may ask for a command again (TPM_RC_RETRY); 20 ms apart")
+TPM_LOG_BYTES = Limit(
+    default=1 << 20, unit="bytes", reason="firmware's event log; EDK2 reserves 64 KiB, servers use more"
+)
+ATTESTED_EVENTS = Limit(
+    default=32, unit="events", reason="what firmware starts before the kernel: drivers of cards, a boot manager"
+)
 
 
 def table() -> dict[str, Limit]:

@@ -14,10 +14,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from tpms import tpm_for_qemu
 
 from bunker.experiment.bundle import Bundle, read_bundle
 from bunker.image.launch import Image, Machine, Wishes, connected, prepare
@@ -133,6 +135,7 @@ def started(
     words: Callable[[list[str]], list[str]] = lambda words: words,
     tamper: Callable[[Path], None] = lambda _: None,
     memory_mb: int = 1024,
+    tpm: bool = False,
     place: tuple[str, int] = ("127.0.0.1", 0),
 ) -> Iterator[Running]:
     """A machine that runs an experiment; off when the block ends.
@@ -149,6 +152,7 @@ def started(
         acceleration=Acceleration.TCG,
         log=work / "log" if quick else None,
         monitor=work / "monitor" if monitor else None,
+        tpm=work / "tpm" if tpm else None,
     )
     wire = None
     capture = None
@@ -156,7 +160,7 @@ def started(
         wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         wire.bind(str(work / "wire"))
         capture = f"dgram,local.type=unix,local.path={work}/nic,remote.type=unix,remote.path={work}/wire"
-    with socket.create_server(place) as listener:
+    with socket.create_server(place) as listener, tpm_for_qemu(work / "tpm") if tpm else nullcontext():
         egress = "{}:{}".format(*listener.getsockname())
         line = change(prepare(image, bundle, work, egress=egress, files=files, capture=capture, wishes=wishes))
         tamper(work)

@@ -74,6 +74,8 @@ class Line:
     """A serial log, for tests with the quick image; the sealed kernel has no serial driver."""
     monitor: Path | None = None
     """A control socket, for tests that attack the machine."""
+    tpm: Path | None = None
+    """Control socket of a software TPM (swtpm), which the machine then has."""
     extra: tuple[str, ...] = ()
     """Further words, for tests that attack the machine."""
 
@@ -103,6 +105,9 @@ class Line:
             line += ["-append", self.command_line + (" console=ttyS0" if self.log else "")]
         line += self._disks() + self._networks()
         line += ["-object", "rng-random,id=noise,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=noise"]
+        if self.tpm is not None:
+            line += ["-chardev", f"socket,id=tpm,path={_path(self.tpm)}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+            line += ["-device", "tpm-crb,tpmdev=tpm0"]
         return [*line, *self.extra]
 
     def _machine(self) -> str:

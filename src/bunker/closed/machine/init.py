@@ -15,6 +15,7 @@ Source: the paper's closed box (section 4); what differs: no virtual machine mon
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import signal
@@ -27,13 +28,15 @@ from typing import NoReturn
 
 from bunker import limits
 from bunker.closed.egress.target import open_egress
-from bunker.closed.machine import hardening, mapper, network, system
+from bunker.closed.machine import hardening, mapper, network, system, tpm
 from bunker.closed.machine.disks import Disks, device_bytes, find_disks
 from bunker.closed.machine.orders import Orders, unpack, whole_bytes
+from bunker.closed.machine.tpm import Tpm
 from bunker.closed.process.jail import Process
 from bunker.closed.process.setup import Source, start_box
 from bunker.errors import BoxError, BunkerError, ConfigurationError
 from bunker.experiment.bundle import Bundle, open_bundle
+from bunker.model.heartbeat import canonical
 from bunker.policy.load import policy_of
 
 SPOOL = Path("/spool")
@@ -52,6 +55,8 @@ class Machine:
         self.bundle: Bundle
         self.capture: str | None = None
         self.egress_fd = -1
+        self.tpm: Tpm | None = None
+        self.attest_fds = (-1, -1)
         self.box: Process | None = None
 
     def mount_system(self) -> None:
@@ -75,6 +80,14 @@ class Machine:
     def find_disks(self) -> None:
         """Which disk is which."""
         self.disks = find_disks()
+
+    def find_tpm(self) -> None:
+        """The machine's TPM, if it has one, with its key made; the start statement says if it has none."""
+        if not tpm.DEVICE.exists():
+            self.walls["tpm"] = "missing: no TPM here"
+            return
+        self.tpm = Tpm()
+        self.walls["tpm"] = "enforced"
 
     def read_orders(self) -> None:
         """The run disk, once; the bundle is the one whose digest it names, and its policy holds."""
@@ -130,6 +143,10 @@ class Machine:
     def start(self) -> None:
         """The same box as `bunker run` starts on any machine."""
         captures = self.disks.captures if self.orders.captures else ()
+        releaser_fds = None
+        if self.tpm is not None:
+            (asked, ask), (answer, answered) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+            self.attest_fds, releaser_fds = (asked, answered), (ask, answer)
         self.box = start_box(
             self.bundle,
             Source(interface=self.capture, files=captures, lengths=self.orders.captures),
@@ -139,7 +156,21 @@ class Machine:
             tier=hardening.tier(),
             image=self.image,
             walls=self.walls,
+            attest_fds=releaser_fds,
         )
+
+    def attest(self) -> None:
+        """Sign what was started here together with the start statement's hash, once."""
+        if self.tpm is None:
+            return
+        asked, answered = self.attest_fds
+        nonce = os.read(asked, hashlib.sha256().digest_size)
+        os.close(asked)
+        if nonce:  # else the box has ended already
+            with suppress(BrokenPipeError):
+                os.write(answered, canonical(self.tpm.quote(nonce, log=tpm.read_log())))
+        os.close(answered)
+        self.tpm.forget()
 
     def stay(self) -> None:
         """Until the box has ended; its statement has left or never will."""
@@ -157,11 +188,13 @@ class Machine:
             self.wipe_memory,
             self.harden,
             self.find_disks,
+            self.find_tpm,
             self.read_orders,
             self.make_spool,
             self.set_up_network,
             self.connect,
             self.start,
+            self.attest,
             self.stay,
         )
 
