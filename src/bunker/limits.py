@@ -172,6 +172,14 @@ RUN_DISK_BUNDLE_BYTES = Limit(
 MACHINE_CONNECT_S = Limit(
     default=60, unit="seconds", reason="how long a machine that has started looks for its open box before it powers off"
 )
+MACHINE_LOOK_S = Limit(
+    default=1, unit="seconds", reason="how often process 1 looks whether the open box asks for the end"
+)
+MACHINE_DELIVER_S = Limit(
+    default=10,
+    unit="seconds",
+    reason="how long a machine whose run has ended waits for its last bytes to be acknowledged",
+)
 MACHINE_SPARE_BYTES = Limit(
     default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
 )

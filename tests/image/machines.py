@@ -81,6 +81,8 @@ class Running:
     beats: list[Heartbeat] = field(default_factory=list)
     verdict: Verdict | None = None
     control: Control | None = None
+    link: int = -1
+    """The open box's end of the machine's connection."""
     wire: socket.socket | None = None
     """The other end of the capture cable, when it is one of ours."""
 
@@ -98,6 +100,10 @@ class Running:
 
     def wait_until_off(self, timeout_s: float = BOOT_S) -> None:
         self.machine.wait(timeout_s)
+
+    def ask_to_end(self) -> None:
+        """What the first Ctrl-C of `bunker run` sends."""
+        os.write(self.link, b".")
 
     def send(self, frames: list[bytes]) -> None:
         """Frames onto the capture cable."""
@@ -166,7 +172,7 @@ def started(
         tamper(work)
         machine = Machine(_Words(line, words))
         running = Running(machine=machine, line=line, work=work, out=work / "out", wire=wire)
-        reading = connected(listener, machine)
+        reading = running.link = connected(listener, machine)
 
         def receive() -> None:
             running.verdict = receive_stream(

@@ -137,6 +137,7 @@ def _place_python(described: dict[str, list[str]], tree: Path) -> dict[str, str]
         for entry in found.files or ():
             path = str(entry)
             kept = ".dist-info/" not in path or path.endswith("/METADATA")
+            kept = kept and not matches(path, described.get("leave_out", ()))
             if kept and not path.startswith("..") and "__pycache__" not in path:
                 _copy(Path(str(found.locate_file(entry))), tree / SITE / path)
     own = Path(__file__).resolve().parents[1]
@@ -204,7 +205,7 @@ def seal(tree: Path, target: Path, *, epoch: int) -> Verity:
     run(
         [
             *("mksquashfs", tree, target, "-noappend", "-no-progress", "-quiet", "-comp", "zstd", "-b", "256K"),
-            *("-Xcompression-level", "15", "-all-root", "-no-xattrs", "-no-exports", "-reproducible"),
+            *("-Xcompression-level", "9", "-all-root", "-no-xattrs", "-no-exports", "-reproducible"),
             *("-mkfs-time", str(epoch), "-all-time", str(epoch)),
         ],
         step="root file system",

@@ -8,7 +8,8 @@ Rules of this file:
 2. However it ends, the keys go first: the box is killed, the spool's key is overwritten, then the power goes off.
 3. Nobody is served and nothing is asked for: no login, no shell, no signal, no console. What is told goes to the
    kernel's log, in words of ours, which only a kernel with a console shows.
-4. Nothing comes from outside but the run disk (`orders`), read once.
+4. Nothing comes from outside but the run disk (`orders`), read once, and one bit: that the open box has sent anything
+   on the link means that the run shall end in order. What it sent is not read.
 
 Source: the paper's closed box (section 4); what differs: no virtual machine monitor's console, a jail inside.
 """
@@ -19,6 +20,7 @@ import hashlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -55,6 +57,7 @@ class Machine:
         self.bundle: Bundle
         self.capture: str | None = None
         self.egress_fd = -1
+        self.link: socket.socket
         self.tpm: Tpm | None = None
         self.attest_fds = (-1, -1)
         self.box: Process | None = None
@@ -134,6 +137,7 @@ class Machine:
         while True:
             try:
                 self.egress_fd = open_egress(f"{way.target}:{way.port}")
+                self.link = socket.socket(fileno=os.dup(self.egress_fd))
                 return
             except ConfigurationError:
                 if time.monotonic() >= until:
@@ -173,11 +177,17 @@ class Machine:
         self.tpm.forget()
 
     def stay(self) -> None:
-        """Until the box has ended; its statement has left or never will."""
+        """Until the box has ended; its statement has left or never will. The open box may ask for the end, in order."""
         assert self.box is not None
-        status = self.box.wait()
+        asked = False
+        while (status := self.box.wait(limits.MACHINE_LOOK_S.default)) is None:
+            if not asked and network.asked_to_end(self.link):
+                asked = True
+                say("the open box asks for the end")
+                self.box.terminate()
         say(f"the box ended with status {status}")
-        until = time.monotonic() + 10
+        until = time.monotonic() + limits.MACHINE_DELIVER_S.default
+        network.close_link(self.link, timeout_s=limits.MACHINE_DELIVER_S.default)
         while time.monotonic() < until and not network.delivered(self.orders.way):
             time.sleep(0.1)
 
