@@ -19,6 +19,7 @@ from bunker.image.build import DISK_KERNEL
 from bunker.image.kernel import Kind
 from bunker.image.launch import Image
 from bunker.image.qemu import GUEST, LINK_MAC, PORT, PREFIX, TARGET
+from bunker.open.attestation import Expected, faults
 from bunker.open.verdict import Word
 
 CANARIES = make_canaries("the appliance")
@@ -68,7 +69,7 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
     disk = work / "disk"
     make_disk(sealed, one.file, disk)
     packets = canary_packets(CANARIES, copies=20)
-    with started(sealed, one.file, work / "a", live=True, words=from_disk(disk, work)) as running:
+    with started(sealed, one.file, work / "a", live=True, words=from_disk(disk, work), tpm=True) as running:
         running.wait_for_beat(2)
         running.send(packets)
         running.wait_until_off()
@@ -78,6 +79,10 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
     assert running.verdict.start is not None
     assert running.verdict.start.image == sealed.manifest.digest
     assert running.verdict.counters["packets_received"] == len(packets)
+    image = sealed.manifest
+    assert faults(running.verdict.start, Expected(kernels=image.kernels, loaders=image.loaders)) == []
+    others = faults(running.verdict.start, Expected(kernels=image.kernels, loaders={"0" * 64}))
+    assert others == ["1 programs that the image does not name were started before the kernel"]
     assert heard == []
     assert search_tree(running.out, CANARIES, shortest=6) == []
     assert search(disk.read_bytes(), CANARIES, shortest=6) == []

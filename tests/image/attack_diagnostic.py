@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from boxes import study
-from machines import BOOT_S
+from machines import BOOT_S, UEFI
+from tpms import tpm_for_qemu
 
 from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import read_bundle
 from bunker.image import build
+from bunker.image.disk import check_kinds
 from bunker.image.kernel import Kind
 from bunker.image.launch import Image, Wishes, prepare
+from bunker.model.attestation import Attestation
+from bunker.model.heartbeat import FORMATS, Start, Tier, attested_hash
+from bunker.open.attestation import Expected, faults
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +44,17 @@ def test_it_is_not_started_for_a_run(diagnostic: Image, work: Path) -> None:
         prepare(diagnostic, bundle, work, egress="127.0.0.1:1", wishes=Wishes())
 
 
-def test_it_has_a_shell_and_cannot_open_a_capture_device(diagnostic: Image, work: Path) -> None:
-    console = work / "console"
-    words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-m", "512M"]
+@contextmanager
+def shell(diagnostic: Image, work: Path, *, tpm: Path | None = None) -> Iterator[socket.socket]:
+    """The serial console of a started diagnostic image."""
+    console = work / f"console-{'tpm' if tpm else 'plain'}"
+    words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-m", "768M"]
     words += ["-machine", "q35,accel=tcg", "-cpu", "max,-erms", "-kernel", str(diagnostic.directory / build.KERNEL)]
     words += ["-drive", f"if=none,id=root,format=raw,readonly=on,file={diagnostic.directory / build.ROOT}"]
     words += ["-device", "virtio-blk-pci,drive=root", "-chardev", f"socket,id=c,path={console},server=on,wait=on"]
+    if tpm is not None:
+        words += ["-bios", str(UEFI), "-chardev", f"socket,id=tpm,path={tpm}", "-tpmdev", "emulator,id=t,chardev=tpm"]
+        words += ["-device", "tpm-crb,tpmdev=t"]
     machine = subprocess.Popen([*words, "-serial", "chardev:c"], stdin=subprocess.DEVNULL)
     try:
         with socket.socket(socket.AF_UNIX) as line:
@@ -50,17 +64,71 @@ def test_it_has_a_shell_and_cannot_open_a_capture_device(diagnostic: Image, work
                 time.sleep(0.1)
             line.connect(str(console))
             line.settimeout(BOOT_S)
-            seen = _until(line, b"diagnostic# ")
-            assert b"BUNKER DIAGNOSTIC IMAGE" in seen
-            program = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
-            line.sendall(f"python3.11 -ISB -c '{program}'; echo ended $?\n".encode())
-            seen = _until(line, b"ended 1")
-            assert b"Address family not supported" in seen
-            line.sendall(b"busybox uname -r; echo ended 2\n")
-            assert b"DIAGNOSTIC" in _until(line, b"\nended 2")
+            yield line
     finally:
         machine.kill()
         machine.wait()
+
+
+def test_it_has_a_shell_and_cannot_open_a_capture_device(diagnostic: Image, work: Path) -> None:
+    with shell(diagnostic, work) as line:
+        seen = _until(line, b"diagnostic# ")
+        assert b"BUNKER DIAGNOSTIC IMAGE" in seen
+        program = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
+        line.sendall(f"python3.11 -ISB -c '{program}'; echo ended $?\n".encode())
+        seen = _until(line, b"ended 1")
+        assert b"Address family not supported" in seen
+        line.sendall(b"busybox uname -r; echo ended 2\n")
+        assert b"DIAGNOSTIC" in _until(line, b"\nended 2")
+
+
+FORGED = Start(
+    formats=FORMATS,
+    run="0" * 32,
+    public_key="ab" * 32,
+    started_ns=1,
+    tier=Tier.APPLIANCE,
+    bundle="1" * 64,
+    image="2" * 64,
+    policy="3" * 64,
+    schemas=[],
+    enforcement={"image_kernel": "enforced"},
+    heartbeat_ns=10**9,
+)
+"""What somebody at the diagnostic image's shell could write: nothing stops him from naming the sealed image."""
+
+QUOTE = """
+import sys
+sys.path.append("/usr/lib/bunker")
+from bunker.closed.machine.tpm import Tpm, read_log
+from bunker.model.heartbeat import canonical
+print("quote:" + canonical(Tpm().quote(bytes.fromhex(sys.argv[1]), log=read_log())).decode() + ":end")
+"""
+
+
+def test_what_it_signs_is_not_taken_for_the_sealed_images(diagnostic: Image, work: Path) -> None:
+    """By the TPM's word: another kernel was started. The statement alone could say anything."""
+    with tpm_for_qemu(work / "tpm"), shell(diagnostic, work, tpm=work / "tpm") as line:
+        _until(line, b"diagnostic# ")
+        program = base64.b64encode(QUOTE.encode()).decode()
+        run = f"import base64; exec(base64.b64decode('{program}'))"
+        line.sendall(f'python3.11 -ISB -c "{run}" {attested_hash(FORGED).hex()}; echo ended 3\n'.encode())
+        seen = _until(line, b"\nended 3").replace(b"\r\n", b"\n")
+    quote = seen[seen.index(b"quote:{") + 6 : seen.index(b":end\n")]
+    start = msgspec.structs.replace(FORGED, attestation=msgspec.json.decode(quote, type=Attestation))
+    assert "another kernel than the image's was started" in faults(start, Expected(kernels={"0" * 64}))
+    # The control: it is a good quote, of what it is.
+    assert faults(start, Expected(kernels=diagnostic.manifest.kernels)) == []
+
+
+def test_its_digest_and_kernel_are_others(diagnostic: Image, image: Image) -> None:
+    assert diagnostic.manifest.digest != image.manifest.digest
+    assert diagnostic.manifest.kernels.isdisjoint(image.manifest.kernels)
+    with pytest.raises(ConfigurationError, match="Build a sealed one"):
+        check_kinds(diagnostic.manifest, None)
+    config = (diagnostic.directory / build.CONFIG).read_text()
+    assert "# CONFIG_PACKET is not set" in config
+    assert 'CONFIG_LOCALVERSION="-bunker-DIAGNOSTIC"' in config
 
 
 def _until(line: socket.socket, words: bytes) -> bytes:
