@@ -62,6 +62,7 @@ def build_image(
     kind: Kind,
     variant: Variant,
     replace: bool = False,
+    more: tuple[str, ...] = (),
     told: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """Make an image.
@@ -69,6 +70,7 @@ def build_image(
     Args:
         folder: The project's `image/`.
         target: A new directory.
+        more: Names of further folders of `image/` that add to the root; another root is another image.
         replace: It may be there, and is then replaced when the new one is complete.
         told: Hears what is being made.
     Raises:
@@ -84,7 +86,8 @@ def build_image(
         new = work / "image"
         new.mkdir()
         told("root file system")
-        folders = (folder / "root",) + ((folder / "diagnostic",) if kind is Kind.DIAGNOSTIC else ())
+        names = ("root", *(("diagnostic",) if kind is Kind.DIAGNOSTIC else ()), *more)
+        folders = tuple(folder / name for name in names)
         root = build_root(folders, new / ROOT, work, epoch=EPOCH)
         if kind is Kind.QUICK:
             manifest = _quick(folder, root, new, work / "tree", told)

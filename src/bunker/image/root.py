@@ -143,7 +143,8 @@ def _place_python(described: dict[str, list[str]], tree: Path) -> dict[str, str]
     own = Path(__file__).resolve().parents[1]
     for file in sorted(own.rglob("*")):
         path = f"bunker/{file.relative_to(own)}"
-        if file.is_file() and "__pycache__" not in path and not matches(path, described["without"]):
+        wanted = not matches(path, described.get("without", ())) and matches(path, described.get("only", ["*"]))
+        if file.is_file() and "__pycache__" not in path and wanted:
             _copy(file, tree / SITE / path)
     versions["bunker"] = metadata.version("bunker")
     return versions

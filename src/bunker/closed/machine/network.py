@@ -104,10 +104,20 @@ def set_up(way: Way) -> str | None:
             if way.gateway is not None:
                 fcntl.ioctl(control, _SIOCADDRT, _default_route(way.gateway))
             if capture is not None:
-                _flags(control, capture, _UP | _NO_ARP | _PROMISCUOUS)
+                listen_on(capture)
         except OSError as error:
             raise BoxError("network", os.strerror(error.errno or 0), "The machine does not start without it") from None
     return capture
+
+
+def listen_on(interface: str) -> None:
+    """Bring up an interface that only hears.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as control:
+        _flags(control, interface, _UP | _NO_ARP | _PROMISCUOUS)
 
 
 def asked_to_end(link: socket.socket) -> bool:
