@@ -71,10 +71,15 @@ def extend(exchange: Exchange, register: int, digest: bytes) -> None:
     assert answer[6:10] == bytes(4), answer.hex()
 
 
-def start_machine(exchange: Exchange, programs: Sequence[bytes]) -> bytes:
-    """Measure a start, as firmware does, of these programs (their digests); the event log of it."""
+def start_machine(exchange: Exchange, programs: Sequence[bytes], *, words_last: bool = False) -> bytes:
+    """Measure a start, as firmware does, of these programs (their digests); the event log of it.
+
+    Args:
+        words_last: The firmware's own words come behind the programs, as when QEMU hands a kernel over.
+    """
     log = _event_log_head()
-    for digest in (hashlib.sha256(ACTION).digest(), hashlib.sha256(SEPARATOR).digest(), *programs):
+    words = (hashlib.sha256(ACTION).digest(), hashlib.sha256(SEPARATOR).digest())
+    for digest in (*programs, *words) if words_last else (*words, *programs):
         extend(exchange, 4, digest)
         log += entry(4, digest)
     extend(exchange, 0, hashlib.sha256(b"firmware").digest())

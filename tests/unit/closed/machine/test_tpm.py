@@ -152,6 +152,13 @@ def test_what_else_was_started_is_found(programs: list[bytes], wrong: str, tmp_p
     assert faults(msgspec.structs.replace(start(), attestation=quote), Expected()) == []
 
 
+def test_the_firmwares_own_words_may_stand_behind_the_kernel(tmp_path: Path) -> None:
+    with software_tpm(tmp_path / "tpm") as exchange:
+        log = start_machine(exchange, [KERNEL], words_last=True)
+        quote = Tpm(exchange).quote(attested_hash(start()), log=log)
+    assert faults(msgspec.structs.replace(start(), attestation=quote), IMAGE) == []
+
+
 def test_the_log_is_read_to_its_last_event_or_not_at_all() -> None:
     with_others = entry(0, OTHER) + entry(4, LOADER) + entry(4, OTHER, kind=3) + entry(4, KERNEL, data=bytes(5000))
     head = start_machine(_nobody, [])
