@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from boxes import FLOW_OUT, HTTP_OUT, POLICY, study
+from boxes import FLOW_OUT, HTTP_OUT, POLICY, ROOT, study
 from canary import make_canaries, search, search_tree
 from canary_capture import canary_packets
 from click.testing import CliRunner
 from machines import readable_blocks, started
 
 from bunker.cli.image import write
-from bunker.image.build import DISK_KERNEL
+from bunker.image.build import CONFIG, DISK_KERNEL
 from bunker.image.kernel import Kind
 from bunker.image.launch import Image
 from bunker.image.qemu import GUEST, LINK_MAC, PORT, PREFIX, TARGET
@@ -97,6 +98,13 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
 def _start_of(disk: Path, label: str) -> int:
     listed = subprocess.run(["/usr/sbin/sgdisk", "-p", str(disk)], check=True, capture_output=True, text=True).stdout
     return next(int(line.split()[1]) * 512 for line in listed.splitlines() if line.rstrip().endswith(label))
+
+
+def test_the_published_configuration_is_the_one_that_was_built(sealed: Image) -> None:
+    identity = sealed.manifest.identity
+    page = ROOT / "docs" / "kernel" / f"{identity.variant.value}-{identity.kind.value}.config"
+    tool = runpy.run_path(str(ROOT / "tools" / "kernel_config.py"))
+    assert page.read_text().partition("\n")[2] == tool["published"]((sealed.directory / CONFIG).read_text())
 
 
 def test_two_disks_of_one_experiment_are_the_same_bytes(sealed: Image, work: Path) -> None:
