@@ -18,6 +18,8 @@ peers=(
     tcpreplay                # peer: tcprewrite
     pktanon                  # peer: PktAnon
     spamassassin             # examples/spam-study
+    netsniff-ng              # peer: capture
+    tcpflow                  # peer: streams
     libcap2-bin              # capsh, in tests of the jail
 )
 # Builds and starts the sealed image (docs/image.md).
