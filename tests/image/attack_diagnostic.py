@@ -20,7 +20,7 @@ from tpms import tpm_for_qemu
 from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import read_bundle
 from bunker.image import build
-from bunker.image.disk import check_kinds
+from bunker.image.disk import Partition, check_kinds, make_esp, write_disk
 from bunker.image.kernel import Kind
 from bunker.image.launch import Image, Wishes, prepare
 from bunker.model.attestation import Attestation
@@ -45,33 +45,49 @@ def test_it_is_not_started_for_a_run(diagnostic: Image, work: Path) -> None:
 
 
 @contextmanager
-def shell(diagnostic: Image, work: Path, *, tpm: Path | None = None) -> Iterator[socket.socket]:
-    """The serial console of a started diagnostic image."""
-    console = work / f"console-{'tpm' if tpm else 'plain'}"
-    words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-m", "768M"]
-    words += ["-machine", "q35,accel=tcg", "-cpu", "max,-erms", "-kernel", str(diagnostic.directory / build.KERNEL)]
-    words += ["-drive", f"if=none,id=root,format=raw,readonly=on,file={diagnostic.directory / build.ROOT}"]
-    words += ["-device", "virtio-blk-pci,drive=root", "-chardev", f"socket,id=c,path={console},server=on,wait=on"]
-    if tpm is not None:
-        words += ["-bios", str(UEFI), "-chardev", f"socket,id=tpm,path={tpm}", "-tpmdev", "emulator,id=t,chardev=tpm"]
-        words += ["-device", "tpm-crb,tpmdev=t"]
-    machine = subprocess.Popen([*words, "-serial", "chardev:c"], stdin=subprocess.DEVNULL)
+def shell(words: list[str], work: Path) -> Iterator[socket.socket]:
+    """The serial console of a machine."""
+    console = work / f"console-{len(list(work.iterdir()))}"
+    line = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-m", "768M"]
+    line += ["-machine", "q35,accel=tcg", "-cpu", "max,-erms", *words]
+    line += ["-chardev", f"socket,id=c,path={console},server=on,wait=on", "-serial", "chardev:c"]
+    machine = subprocess.Popen(line, stdin=subprocess.DEVNULL)
     try:
-        with socket.socket(socket.AF_UNIX) as line:
+        with socket.socket(socket.AF_UNIX) as end:
             until = time.monotonic() + 20
             while not console.exists():
                 assert time.monotonic() < until
                 time.sleep(0.1)
-            line.connect(str(console))
-            line.settimeout(BOOT_S)
-            yield line
+            end.connect(str(console))
+            end.settimeout(BOOT_S)
+            yield end
     finally:
         machine.kill()
         machine.wait()
 
 
+def handed_over(diagnostic: Image) -> list[str]:
+    """Started by QEMU itself."""
+    words = ["-kernel", str(diagnostic.directory / build.KERNEL), "-device", "virtio-blk-pci,drive=root"]
+    return [*words, "-drive", f"if=none,id=root,format=raw,readonly=on,file={diagnostic.directory / build.ROOT}"]
+
+
+def from_its_disk(diagnostic: Image, work: Path, tpm: Path) -> list[str]:
+    """Started by UEFI from a disk with the diagnostic image alone, with a TPM."""
+    make_esp(work / "esp", diagnostic.directory, None)
+    root = diagnostic.directory / build.ROOT
+    parts = (
+        Partition(label="bunker-esp", kind="EF00", size=(work / "esp").stat().st_size, content=work / "esp"),
+        Partition(label="bunker-diagnostic", kind="8300", size=-(-root.stat().st_size // 2**20) * 2**20, content=root),
+    )
+    write_disk(work / "diagnostic-disk", parts)
+    words = ["-bios", str(UEFI), "-drive", f"if=none,id=disk,format=raw,file={work}/diagnostic-disk"]
+    words += ["-device", "virtio-blk-pci,drive=disk", "-chardev", f"socket,id=tpm,path={tpm}"]
+    return [*words, "-tpmdev", "emulator,id=t,chardev=tpm", "-device", "tpm-crb,tpmdev=t"]
+
+
 def test_it_has_a_shell_and_cannot_open_a_capture_device(diagnostic: Image, work: Path) -> None:
-    with shell(diagnostic, work) as line:
+    with shell(handed_over(diagnostic), work) as line:
         seen = _until(line, b"diagnostic# ")
         assert b"BUNKER DIAGNOSTIC IMAGE" in seen
         program = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
@@ -108,7 +124,7 @@ print("quote:" + canonical(Tpm().quote(bytes.fromhex(sys.argv[1]), log=read_log(
 
 def test_what_it_signs_is_not_taken_for_the_sealed_images(diagnostic: Image, work: Path) -> None:
     """By the TPM's word: another kernel was started. The statement alone could say anything."""
-    with tpm_for_qemu(work / "tpm"), shell(diagnostic, work, tpm=work / "tpm") as line:
+    with tpm_for_qemu(work / "tpm"), shell(from_its_disk(diagnostic, work, work / "tpm"), work) as line:
         _until(line, b"diagnostic# ")
         program = base64.b64encode(QUOTE.encode()).decode()
         run = f"import base64; exec(base64.b64decode('{program}'))"
@@ -118,7 +134,8 @@ def test_what_it_signs_is_not_taken_for_the_sealed_images(diagnostic: Image, wor
     start = msgspec.structs.replace(FORGED, attestation=msgspec.json.decode(quote, type=Attestation))
     assert "another kernel than the image's was started" in faults(start, Expected(kernels={"0" * 64}))
     # The control: it is a good quote, of what it is.
-    assert faults(start, Expected(kernels=diagnostic.manifest.kernels)) == []
+    own = diagnostic.manifest
+    assert faults(start, Expected(kernels=own.kernels, loaders=own.loaders)) == []
 
 
 def test_its_digest_and_kernel_are_others(diagnostic: Image, image: Image) -> None:

@@ -32,6 +32,7 @@ BOOT_S = 900.0
 """Emulated on a loaded machine; half a minute on a free one."""
 BLOCK = 4096
 UEFI = Path("/usr/share/ovmf/OVMF.fd")
+"""Code and variables in one file, for machines whose variables need not be kept."""
 
 
 class Control:
@@ -143,7 +144,6 @@ def started(
     tamper: Callable[[Path], None] = lambda _: None,
     memory_mb: int = 1024,
     tpm: bool = False,
-    firmware: Path | None = None,
     place: tuple[str, int] = ("127.0.0.1", 0),
 ) -> Iterator[Running]:
     """A machine that runs an experiment; off when the block ends.
@@ -161,7 +161,6 @@ def started(
         log=work / "log" if quick else None,
         monitor=work / "monitor" if monitor else None,
         tpm=work / "tpm" if tpm else None,
-        firmware=firmware,
     )
     wire = None
     capture = None

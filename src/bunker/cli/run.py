@@ -91,7 +91,7 @@ def _signals_to(process: Process) -> Iterator[None]:
 @click.option("--memory", "memory_mb", type=click.IntRange(768), default=2048, show_default=True, help="vm: MiB")
 @click.option("--processors", type=click.IntRange(1, 64), default=2, show_default=True, help="vm: how many")
 @click.option("--confidential", type=click.Choice(["sev-snp", "tdx"]), help="vm: memory that the host cannot read")
-@click.option("--firmware", type=click.Path(path_type=Path), metavar="FILE", help="vm: UEFI instead of QEMU's own")
+@click.option("--firmware", type=click.Path(path_type=Path), metavar="FILE", help="vm: of a confidential guest")
 @click.option("--tpm", type=click.Path(path_type=Path), metavar="SOCKET", help="vm: of a software TPM (swtpm)")
 @click.pass_context
 def run(  # noqa: PLR0917 - click passes options by name

@@ -72,7 +72,7 @@ class Line:
     acceleration: Acceleration = Acceleration.TCG
     confidential: Confidential | None = None
     firmware: Path | None = None
-    """Instead of QEMU's own, which measures no kernel into a TPM; a confidential guest's must be made for it."""
+    """Of a confidential guest."""
     log: Path | None = None
     """A serial log, for tests with the quick image; the sealed kernel has no serial driver."""
     monitor: Path | None = None
@@ -99,8 +99,6 @@ class Line:
         line += ["-cpu", "host" if fast else SOFT, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"]
         line += ["-rtc", "base=utc", "-monitor", "none", "-serial", f"file:{_path(self.log)}" if self.log else "none"]
         line += self._confidential()
-        if self.firmware is not None:
-            line += ["-bios", str(self.firmware)]
         if self.monitor is not None:
             line += ["-qmp", f"unix:{_path(self.monitor)},server=on,wait=off"]
         line += ["-kernel", str(self.kernel)]
@@ -134,7 +132,7 @@ class Line:
             "kernel-hashes=on",
             Confidential.TDX: "tdx-guest,id=guard",
         }[self.confidential]
-        return ["-object", memory, "-object", guard]
+        return ["-object", memory, "-object", guard, "-bios", str(self.firmware)]
 
     def _disks(self) -> list[str]:
         disks = [(ROOT, self.root, True), (RUN, self.run_disk, True), (SPOOL, self.spool, False)]
