@@ -193,7 +193,11 @@ def started(
             machine.close()
             if running.control is not None:
                 running.control.close()
-            receiver.join(60)
+            receiver.join(10)
+            if receiver.is_alive():  # over a tap nobody says that the machine is gone
+                with socket.socket(fileno=os.dup(reading)) as end, suppress(OSError):
+                    end.shutdown(socket.SHUT_RD)
+                receiver.join(60)
             os.close(reading)
             if wire is not None:
                 wire.close()
