@@ -23,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from bunker import limits
 from bunker.closed.clear.noise import provide_noise
 from bunker.closed.egress.birth import output_schemas
@@ -34,6 +36,7 @@ from bunker.closed.process.settings import ReleaserSettings, settings_of
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle, open_bundle
 from bunker.model import diagnostics
+from bunker.model.attestation import Attestation
 from bunker.model.counters import BALANCE_IN, BALANCE_OUT, Counter, CounterPage, combined
 from bunker.model.diagnostics import Diagnostic, DiagnosticKind, Reason
 from bunker.model.heartbeat import AbortReason, EndReason
@@ -167,10 +170,23 @@ class Releaser:
                 heartbeat_ns=bundle.experiment.heartbeat_ns,
             ),
             cleared=ClearedBatch,
+            attest=None if settings.attest_fds is None else self._attestation,
         )
         self.heartbeat_s = bundle.experiment.heartbeat_ns / 1e9
         self.events: list[Diagnostic] = []
         self._verdict: Verdict | None = None
+
+    def _attestation(self, nonce: bytes) -> Attestation:
+        """What the machine's TPM signs together with this hash; process 1 answers, or the machine ends."""
+        assert self.settings.attest_fds is not None
+        ask, answer = self.settings.attest_fds
+        os.write(ask, nonce)
+        os.close(ask)
+        content = b""
+        while piece := os.read(answer, limits.ENVELOPE_STATEMENT_BYTES.default):
+            content += piece
+        os.close(answer)
+        return msgspec.json.decode(content, type=Attestation)
 
     def run(self) -> bool:
         """Until the supervisor has said how the run ended and the last word is out. False: it is not out."""
