@@ -56,8 +56,8 @@ whose answers every client gets. Every event is a row of each record of the poli
 |---|{rule}
 """
 _RECORDS_TAIL = """
-*Hardened* is the web study with `truncate` and `tag` for addresses, scanners split off, no pseudonym of clients, and names only if 20 clients share
-them (the edits stand in `tests/privacy/test_record_attacks.py`); *exact sizes* is the web study with `keep` for the size of replies.
+*Hardened* is the web study with `truncate` and `tag` for addresses, scanners split off, no pseudonym of clients and no names
+(the edits stand in `tests/privacy/test_record_attacks.py`); *exact sizes* is the web study with `keep` for the size of replies.
 
 What it says:
 

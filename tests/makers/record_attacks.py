@@ -303,15 +303,21 @@ def sizes(world: World, seen: Released, _: int = 0) -> float:
 
 
 def frequency(world: World, seen: Released, _: int = 0) -> float:
-    """The n-th most common pseudonym of a name is the n-th most popular site."""
+    """The n-th most common pseudonym of a name is the n-th most popular site; a name in clear is told anyway.
+
+    What stands for many names (`rare`) stands in no ranking.
+    """
     name = seen.of("name")
     if name is None:
         return 0.0
     counts = Counter(row[name] for event, row in seen.rows if event.name in world.popularity)
-    truth = {row[name]: event.name for event, row in seen.rows}
-    ranked = [text for text, _ in counts.most_common()]
-    right = sum(truth[text] == site for text, site in zip(ranked, world.popularity, strict=False))
-    return right / len(world.popularity)
+    truth: dict[Any, set[str]] = defaultdict(set)
+    for event, row in seen.rows:
+        truth[row[name]].add(event.name)
+    ranked = [text for text, _ in counts.most_common() if len(truth[text]) == 1]
+    right = {site for text, site in zip(ranked, world.popularity, strict=False) if truth[text] == {site}}
+    right |= {site for site in world.popularity if truth.get(site) == {site}}
+    return len(right) / len(world.popularity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

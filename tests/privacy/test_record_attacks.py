@@ -11,19 +11,18 @@ import record_attacks as attacks
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ALL, NONE, HALF = (0.95, 1.0), (0.0, 0.02), (0.45, 0.55)
 # The web study without what the table of attacks says of it: no structure in addresses, no scanners among others, no
-# pseudonyms of clients, names in clear if they are public and common, else not at all.
+# pseudonyms of clients, no names.
 HARDENED: attacks.Changes = (
-    ("\n[id.client]", '\n[passes]\nscanners = { do = "split" }\n[gate]\nmin_k = 20\n\n[id.client]'),
+    ("\n[id.client]", '\n[passes]\nscanners = { do = "split" }\n[id.client]'),
     ('client = "id.client"\n', ""),
     ('[id.client]\nfrom = "orig_h"\ndo = "tag"\n', ""),
     ('client = { do = "tag", from = "client" } ', 'fresh = { do = "present", from = "client" } '),
     ('orig_h = "pfx" ', 'orig_h = { do = "truncate", v4 = 16 } '),
     ('resp_h = "pfx"\n', 'resp_h = "tag"\n'),
-    ('host = "tag" ', 'host = { do = "topk", other = "rare" } '),
-    ('query = "tag"\n', 'query = { do = "topk", other = "rare" }\n'),
-    ('server_name = "tag"\n', 'server_name = { do = "topk", other = "rare" }\n'),
+    ('host = "tag" ', 'host = "present" '),
+    ('query = "tag"\n', 'query = "present"\n'),
+    ('server_name = "tag"\n', 'server_name = "present"\n'),
     ('site = "tag"\n', 'site = "present"\n'),
-    ("purpose = ", 'accept = ["clear-names-without-list"]\npurpose = '),
 )
 # What the same study would tell without its buckets: the control of each attack.
 OPEN: attacks.Changes = (

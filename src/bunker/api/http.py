@@ -149,6 +149,7 @@ class Transaction(Protocol):
     location: str | None
     cookie: bool
     set_cookie: bool
+    forwarded: list[Address] | None
     orig_mime_type: str | None
     resp_mime_type: str | None
     flags: int
