@@ -384,6 +384,14 @@ pub fn blake3_hex(content: &[u8]) -> String {
     bunker_clear::keys::digest_hex(content)
 }
 
+/// The registrable domain of a host, URL or mail address by the public suffix list; None for an address, a bare suffix
+/// and what is no name.
+#[pyfunction]
+pub fn registrable_domain(name: &str) -> Option<String> {
+    let host = bunker_clear::names::host_of(name);
+    bunker_clear::names::registrable(&host).map(|(domain, _)| domain.to_owned())
+}
+
 fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {
     let made = py
         .import("bunker.errors")

@@ -116,6 +116,12 @@ def run(  # noqa: PLR0917 - click passes options by name
     source = Source(interface=interface, files=(*files, *more_files))
     bundle = read_bundle(experiment)
     policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
+    if bundle.experiment.seal_to is not None and directory is not None:
+        raise ConfigurationError(
+            f"-o {directory}",
+            "cannot open what this experiment seals to a remote open box (egress.seal_to)",
+            "Send it there with --to ADDR, where bunker receive --private-key FILE opens it; or remove the key",
+        )
     if box == "none" and interface is not None:
         raise ConfigurationError(
             "--closed-box none", "refuses live interfaces", "Read a capture file of lab traffic, or use another box"

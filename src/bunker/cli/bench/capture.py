@@ -258,6 +258,14 @@ def measure(
     return tables
 
 
+def installed(tools: Sequence[Tool]) -> tuple[list[Tool], list[str]]:
+    """Those that are installed, and a note for each other."""
+    versions = {tool.name: peer(tool.name).maybe_version() for tool in tools}
+    return [tool for tool in tools if versions[tool.name]], [
+        missing_note(name) for name, version in versions.items() if not version
+    ]
+
+
 @click.command("capture")
 @click.option(
     "--size", "sizes", type=click.IntRange(60, 1514), multiple=True, default=(64, 300, 1500), show_default=True
@@ -288,10 +296,9 @@ def measure_capture(
 ) -> None:
     """Packets a second without loss and CPU a packet: sealed capture beside plain capture by others. Needs root."""
     check_work(work, packets * (max(sizes) + 100) * 2 + (ring << 22))
-    installed = [tool for tool in peers() if peer(tool.name).maybe_version()]
-    missing = [missing_note(tool.name) for tool in peers() if tool not in installed]
+    here, missing = installed(peers())
     tables = measure(
-        (ours(block << 20), *installed),
+        (ours(block << 20), *here),
         work=work,
         sizes=sizes,
         ring=ring << 20,

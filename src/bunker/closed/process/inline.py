@@ -26,6 +26,7 @@ from bunker.closed.clear.noise import provide_noise
 from bunker.closed.clear.violation import OutputRatio
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
+from bunker.closed.egress.seal import sealer_for
 from bunker.closed.process.external import PlainKeepers
 from bunker.closed.process.hand import own_hand
 from bunker.closed.process.interpreter import interpreters
@@ -74,12 +75,13 @@ class _Inline:
         )
         self.counters = dict.fromkeys(Counter, 0)
         self._egress_fd = egress_fd
+        self._sealer = sealer_for(bundle.experiment.seal_to)
         self._heartbeat_ns = bundle.experiment.heartbeat_ns
         self._next_beat = 0
 
     def write(self, envelope: bytes) -> None:
         """All of it; the open box may be slow."""
-        view = memoryview(envelope)
+        view = memoryview(envelope if self._sealer is None else self._sealer.seal(envelope))
         while view:
             view = view[os.write(self._egress_fd, view) :]
 

@@ -29,6 +29,7 @@ from bunker.closed.clear.violation import OutputRatio
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.egress.outlet import Outlet, OutletState
+from bunker.closed.egress.seal import sealer_for
 from bunker.closed.process import frames
 from bunker.closed.process.settings import ReleaserSettings, settings_of
 from bunker.errors import GateRefusal
@@ -160,7 +161,7 @@ class Releaser:
         self.lanes = [
             Lane(number=number, fd=fd, reader=self._frame_reader()) for number, fd in enumerate(settings.records_fds)
         ]
-        self.outlet = Outlet(settings.egress_fd)
+        self.outlet = Outlet(settings.egress_fd, sealer=sealer_for(bundle.experiment.seal_to))
         self.envelopes = Envelopes(
             Birth(
                 run=settings.run,
