@@ -87,6 +87,11 @@ WAITING_BYTES = Limit(
     unit="bytes",
     reason="records that wait, sealed, for a threshold; half of the egress queue, which takes them when they are freed",
 )
+OUTPUT_ALLOWANCE = Limit(
+    default=1 << 20,
+    unit="bytes",
+    reason="that may leave whatever gate.max_output_ratio says: schemas, the first batches",
+)
 THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
 LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
 POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")

@@ -158,6 +158,7 @@ class Transaction(Protocol):
     location: str | None
     cookie: bool
     set_cookie: bool
+    forwarded: list[Address] | None
     response_ts: int | None
     orig_sha256: str | None
     resp_sha256: str | None

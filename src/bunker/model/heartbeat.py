@@ -78,6 +78,7 @@ class AbortReason(StrEnum):
     SELF_CHECK = "self_check"
     MAXIMUM_AGE = "maximum_age"
     EGRESS = "egress"
+    POLICY = "policy"
 
 
 class OutputField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
