@@ -23,7 +23,7 @@ use crate::packet::Packet;
 use crate::tunnel::{self, Inner};
 use flow::{CLASSES, Class, Entry, Key};
 use overlap::Overlap;
-use restart::{Again, Born, Hand, Journal, Place};
+use restart::{Again, Born, Hand, Journal, Place, Stranded};
 use table::Table;
 use tcp::{ACK, SYN};
 
@@ -115,6 +115,8 @@ pub struct Tracker {
     journal: Journal,
     maybe_again: Option<Again>,
     maybe_hand: Option<Hand>,
+    /// Flows that began before this block are stranded.
+    stranded_before: u64,
 }
 
 impl Tracker {
@@ -141,6 +143,7 @@ impl Tracker {
             journal: Journal::default(),
             maybe_again: None,
             maybe_hand: None,
+            stranded_before: 0,
         }
     }
 
@@ -224,6 +227,58 @@ impl Tracker {
             Born { uid: entry.flow.uid, place, outer }.write(&mut bytes);
         }
         bytes
+    }
+
+    /// Blocks before this one are about to be given back: the living flows that began there and not before the block of the last
+    /// call, encoded as [`Stranded`].
+    pub fn strand(&mut self, before: u64) -> Vec<u8> {
+        let from = self.stranded_before;
+        self.stranded_before = from.max(before);
+        self.stranded_in(from..before)
+    }
+
+    /// All living flows that are stranded.
+    pub fn stranded(&mut self) -> Vec<u8> {
+        self.stranded_in(0..self.stranded_before)
+    }
+
+    fn stranded_in(&mut self, blocks: core::ops::Range<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if blocks.is_empty() {
+            return bytes;
+        }
+        for entry in self.table.entries_mut() {
+            let block = self.journal.place(entry.flow.slot).block;
+            if blocks.contains(&block) {
+                let (class, idle_since_ns) = (entry.class, entry.idle_since_ns);
+                Stranded { flow: entry.flow, class, idle_since_ns, block }.write(&mut bytes);
+            }
+        }
+        bytes
+    }
+
+    /// Before anything is read again, from block `first` on: these flows live on, under the numbers they had, although nothing else
+    /// of them is known. Oldest first.
+    pub fn restore(&mut self, flows: &[Stranded], first: u64, sink: &mut impl Sink) {
+        self.stranded_before = self.stranded_before.max(first);
+        for one in flows {
+            let key = Key::new(one.flow.orig, one.flow.resp, one.flow.protocol);
+            if self.table.find(&key).is_some() || self.table.len() >= self.limits.flows as usize {
+                continue;
+            }
+            let flow = Flow { slot: self.table.next_slot(), ..one.flow };
+            let place = Place { block: one.block, ..Place::default() };
+            self.counters.flows_opened = self.counters.flows_opened.saturating_add(1);
+            self.journal.opened(flow.slot, Born { uid: flow.uid, place, outer: flow.maybe_outer.unwrap_or(0) });
+            let policies = [self.overlap.of(flow.resp.address), self.overlap.of(flow.orig.address)];
+            let mut entry = Entry::new(flow, one.class, [None, None], policies, self.statistics);
+            entry.idle_since_ns = one.idle_since_ns;
+            self.table.insert(&key, entry);
+            sink.flow_opened(&flow);
+        }
+        if let Some(again) = &mut self.maybe_again {
+            again.forget(&flows.iter().map(|one| one.flow.uid).collect());
+        }
     }
 
     /// Number (without the lane) of the next flow.

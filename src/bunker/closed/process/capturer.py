@@ -38,7 +38,7 @@ from bunker.closed.process.link import (
 )
 from bunker.closed.process.settings import CapturerSettings, LaneSettings, settings_of
 from bunker.closed.spool.block import SealedBlock
-from bunker.closed.spool.keys import KeyStore
+from bunker.closed.spool.keys import KeyStore, ledger_slot
 from bunker.closed.spool.writer import Full, Plain, SpoolWriter
 from bunker.errors import BoxError
 from bunker.model.counters import Counter, CounterPage
@@ -78,6 +78,8 @@ class Lane:
     def __init__(self, settings: LaneSettings, *, deferred: bool, held: bool) -> None:
         spool = settings.spool
         self.keys = KeyStore.attach(spool.keys_fd, writable=True)
+        self._ledger_slot = ledger_slot(spool.file_fds)
+        self.keys.create(self._ledger_slot)
         self.writer = SpoolWriter(
             run=spool.run,
             lane=spool.lane,
@@ -263,6 +265,7 @@ class Lane:
         self._unread.clear()
         self.unread_bytes = 0
         self.writer.close()
+        self.keys.erase(self._ledger_slot)
         if self.ring is not None:
             self.ring.wipe()
 

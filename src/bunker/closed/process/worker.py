@@ -27,7 +27,7 @@ from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.analyze.runner import Phases
 from bunker.closed.process import frames
 from bunker.closed.process.hand import Phase, Word, open_hand
-from bunker.closed.process.ledger import Commit, Ledger, Position
+from bunker.closed.process.ledger import NOTHING, Commit, Ledger, Position
 from bunker.closed.process.link import (
     ALL_BLOCKS,
     Again,
@@ -46,7 +46,7 @@ from bunker.closed.process.output import Counts, PipeOutput
 from bunker.closed.process.settings import Restart, WorkerSettings, settings_of
 from bunker.closed.process.watchdog import Watchdog
 from bunker.closed.spool.block import SealedBlock
-from bunker.closed.spool.keys import KeyStore
+from bunker.closed.spool.keys import KeyStore, ledger_slot
 from bunker.closed.spool.reader import SpoolReader
 from bunker.errors import BoxError, TrafficError
 from bunker.experiment.bundle import Bundle, open_bundle
@@ -69,6 +69,7 @@ PHASES = Phases(
     batch=Phase.BATCH,
     finish=Phase.FINISH,
 )
+_STRAND_AHEAD = 16
 _START = Position(turn=0, number=1, sequence=0, done=0)
 
 
@@ -82,7 +83,6 @@ class Worker:
         restart = settings.restart
         self.page = CounterPage.attach(settings.counters_fd, writable=True)
         self.hand = open_hand(settings.hand_fd)
-        self.ledger = Ledger(settings.ledger_fd)
         self.counts = Counts()
         self.output = PipeOutput(
             fd=settings.records_fd,
@@ -112,6 +112,7 @@ class Worker:
         spool = settings.spool
         keys = KeyStore.attach(spool.keys_fd, writable=False)
         os.close(spool.keys_fd)  # whoever takes over this process has no second mapping to ask for
+        self.ledger = Ledger(settings.ledger_fd, lambda: keys.cipher(ledger_slot(spool.file_fds)))
         self.reader = SpoolReader(
             run=spool.run,
             lane=spool.lane,
@@ -133,6 +134,8 @@ class Worker:
         self.last_block = 0
         """One more than the number of the last block read whole."""
         self._released = self._told = 0
+        self._stranded = 0
+        """Flows that began before this block are in the ledger with who talks."""
         self._base: dict[Counter, int] = {}
         """What workers before this one have counted, and this one not."""
         self._target: Commit | None = None
@@ -195,7 +198,7 @@ class Worker:
         """Everything has been read again: from here on turns count."""
         assert self._target is not None
         target, self._target = self._target, None
-        missed = self.engine.caught_up() if self.dispatcher.passes == 1 else 0
+        stranded, missed = self.engine.caught_up() if self.dispatcher.passes == 1 else (0, 0)
         restarts = self.counts.values[Counter.WORKER_RESTARTS]
         self.counts.unpack(target.counts)
         self.counts.values[Counter.WORKER_RESTARTS] = restarts
@@ -205,7 +208,8 @@ class Worker:
                 self._base[counter] = self.counts.values[counter] - value
         if missed:
             self._base[Counter.FLOWS_ERRONEOUS] = self._base.get(Counter.FLOWS_ERRONEOUS, 0) + missed
-            self.output.event(frames.EventKind.FLOW_LEFT_OUT, missed, frames.CAUSES.index("key_gone"), 0)
+        if stranded or missed:
+            self.output.event(frames.EventKind.FLOW_LEFT_OUT, stranded + missed, frames.CAUSES.index("key_gone"), 0)
         self.position = target.position
         self.last_block = target.last_block
         self.engine.take_journal()
@@ -408,14 +412,20 @@ class Worker:
         if self.ledger.has_grown:
             self.ledger.rewrite(self.engine.whole_journal(), commit)
         if self.dispatcher.passes == 1:
-            self._release()
+            self._release(commit)
 
-    def _release(self) -> None:
+    def _release(self, commit: Commit) -> None:
         """Give back blocks that no open flow began in, and those beyond what may be kept for a restart."""
         needed = self.engine.oldest_needed_block()
         keep_from = self.last_block if needed is None else min(needed, self.last_block)
         keep_from = max(keep_from, self.last_block - self.keep_blocks)
         if keep_from > self._released:
+            if needed is not None and needed < keep_from > self._stranded:
+                # Some blocks ahead, so that the open flows are gone through now and then only.
+                self._stranded = keep_from + self.keep_blocks // _STRAND_AHEAD
+                stranded = self.engine.strand(self._stranded)
+                if stranded:
+                    self.ledger.append((*NOTHING[:3], stranded), commit)
             self._released = keep_from
             self.link.send(Released(number=keep_from - 1))
 
