@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,5 +201,6 @@ def test_the_same_bytes_in_the_declared_shape_pass_the_gate(tmp_path: Path) -> N
     done = one.run(out, "--read", str(tmp_path / "c.pcap"))
     assert done.returncode == 0, done.stderr
     said = rows(out, "said")
-    assert len(said) == _TRANSACTIONS + 1 and len({row["site"] for row in said}) == 1
+    # Two sites in the capture; what was made up names one of them, and has its tag.
+    assert sorted(Counter(row["site"] for row in said).values()) == [_COPIES, _COPIES + 1]
     assert search_tree(out, canaries, shortest=6) == []
