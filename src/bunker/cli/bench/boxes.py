@@ -43,6 +43,7 @@ from bunker.image.programs import find
 from bunker.image.qemu import CAPTURE_MAC, CAPTURE_OFFLOADS, SOFT, Acceleration
 
 _TAP = "bbox0"
+_ALL = "protocol all u32 match u32 0 0"
 _START_S = 900.0
 _QUIET_S = 4.0
 
@@ -136,16 +137,7 @@ def _machine(bar: Bar, link: Pair, load: Load, work: Path, *, image: Image, fast
         ["sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{_TAP}/disable_ipv6"],
         ["ip", "link", "set", _TAP, "up"],
         ["tc", "qdisc", "add", "dev", RECEIVING, "clsact"],
-        [
-            "tc",
-            "filter",
-            "add",
-            "dev",
-            RECEIVING,
-            "ingress",
-            "matchall",
-            *f"action mirred egress redirect dev {_TAP}".split(),
-        ],
+        f"tc filter add dev {RECEIVING} ingress {_ALL} action mirred egress redirect dev {_TAP}".split(),
     ):
         subprocess.run(link.receiving(words), check=True, capture_output=True)
     spool = work / "spool.disk"
