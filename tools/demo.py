@@ -142,7 +142,11 @@ def replay(device: str, path: Path) -> None:
             if wait > 0:
                 time.sleep(wait)
             sender.send(frame)
-    say(f"  replayed {len(packets):,} packets in {time.monotonic() - started:.1f} s")
+    arp = sum(frame[12:14] == b"\x08\x06" for _, frame in packets)
+    say(
+        f"  replayed {len(packets):,} packets in {time.monotonic() - started:.1f} s, {len(packets) - arp:,} of them IP: "
+        "the experiment's filter takes nothing else"
+    )
 
 
 def live(directory: Path) -> None:

@@ -9,6 +9,7 @@ packages=(
     iproute2                 # network namespaces and veth pairs: live demo, tests
     ethtool                  # offloads off on those
     tcpdump                  # peer in tests and benchmarks
+    spamassassin             # engine and rules of the analyzer `spamassassin`
     e2fsprogs                # mkfs.ext4: the disk whose every byte bunker rehearse searches
 )
 # Wanted by some tests and benchmarks, not by Bunker itself: when one cannot be had, its test says so.
@@ -17,6 +18,8 @@ peers=(
     libtrace-tools           # peer: traceanon
     tcpreplay                # peer: tcprewrite
     pktanon                  # peer: PktAnon
+    netsniff-ng              # peer: capture
+    tcpflow                  # peer: streams
     libcap2-bin              # capsh, in tests of the jail
 )
 # Builds and starts the sealed image (docs/image.md).

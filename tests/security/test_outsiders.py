@@ -23,6 +23,7 @@ from boxes import BUNKER, study
 _libc = ctypes.CDLL(None, use_errno=True)
 REFUSED = {errno.EPERM, errno.EACCES}
 _SEIZE, _DETACH = 0x4206, 17
+_NOBODY = 65_534
 
 
 class _Vector(ctypes.Structure):
@@ -158,9 +159,15 @@ def descendants(pid: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the box keeps its spool."""
+    return tmp_path_factory.mktemp("outsiders") / "s" / "spool"
+
+
+@pytest.fixture(scope="module")
+def box(spool: Path) -> Iterator[list[int]]:
     """A box that waits for traffic: its processes."""
-    folder = tmp_path_factory.mktemp("outsiders")
+    folder = spool.parent.parent
     one = study(folder / "s", lanes=2)
     out = folder / "out"
     run = subprocess.Popen(
@@ -192,6 +199,50 @@ def test_an_outsider_of_the_same_uid_gets_nothing_of_any_process(box: list[int])
         found = as_user(uid_of(pid), pid)
         assert set(found) == set(ATTEMPTS)
         assert {name: number for name, number in found.items() if number not in REFUSED} == {}
+
+
+def test_another_user_gets_nothing_of_any_process(box: list[int]) -> None:
+    for pid in box:
+        found = as_user(_NOBODY, pid)
+        assert {name: number for name, number in found.items() if number not in REFUSED} == {}
+
+
+def test_the_spool_has_no_name_and_its_place_is_shut_to_others(box: list[int], spool: Path) -> None:
+    files = [link for pid in box for link in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()) if str(spool) in link]
+    assert files and all(link.endswith(" (deleted)") for link in files), "its files are open, and have no name"
+    assert list(spool.iterdir()) == []
+    assert spool.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_process_of_the_box_can_leave_a_core(box: list[int]) -> None:
+    for pid in box:
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        words = next(line for line in limits if line.startswith("Max core file size")).split()
+        assert words[4:6] == ["0", "0"]
+
+
+def test_root_reads_the_memory_of_a_worker_but_not_its_keys(box: list[int]) -> None:
+    """What docs/threat-model.md says of root: nothing holds but that the key store is out of reach of /proc/PID/mem."""
+    stores = 0
+    for pid in box:
+        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+            regions = [line.split(maxsplit=5) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+            for span, access, *_, name in (words for words in regions if len(words) == 6):
+                start = int(span.partition("-")[0], 16)
+                if "secretmem" in name:
+                    stores += 1
+                    with pytest.raises(OSError):
+                        os.pread(memory.fileno(), 16, start)
+                elif name == "[stack]" and access.startswith("r"):
+                    assert len(os.pread(memory.fileno(), 16, start)) == 16, "control: root can read the rest"
+    assert stores >= 3 or not _has_secret_memory(), "capturer and two workers hold keys"
+
+
+def _has_secret_memory() -> bool:
+    number, failed = attacks.call("memfd_secret", 0)
+    if not failed:
+        os.close(number)
+    return not failed
 
 
 def test_the_same_attempts_succeed_on_an_ordinary_process() -> None:

@@ -24,6 +24,7 @@ from bunker.errors import ConfigurationError
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|[kKMGT]i?B)\s*$")
 _SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE_UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)\s*$")
 _DURATION_UNITS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 
@@ -91,6 +92,7 @@ class _Policy(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Egress(msgspec.Struct, forbid_unknown_fields=True):
     heartbeat: str = "10s"
+    seal_to: str | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -146,6 +148,8 @@ class Experiment:
     """After this time everything is destroyed, whatever is left."""
     policy_file: str
     heartbeat_ns: int
+    seal_to: str | None
+    """The open box's public key (X25519, hex) that every envelope is sealed to; None: they leave signed only."""
 
 
 def line_of(text: str, table: str, key: str | None = None) -> int | None:
@@ -290,6 +294,13 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
     _within("analysis.time_per_call", per_call, 10 * _DURATION_UNITS["ms"], _DURATION_UNITS["d"], "ns", name, text)
     heartbeat = parse_duration_ns(parsed.egress.heartbeat, key=f"{name}, egress.heartbeat")
     _within("egress.heartbeat", heartbeat, 10 * _DURATION_UNITS["ms"], _DURATION_UNITS["d"], "ns", name, text)
+    if parsed.egress.seal_to is not None and not _PUBLIC_KEY.fullmatch(parsed.egress.seal_to):
+        raise ConfigurationError(
+            f"{name}, egress.seal_to",
+            "is no public key",
+            "Give the 64 hex digits that bunker receive --new-key FILE prints",
+            line=line_of(text, "egress", "seal_to"),
+        )
     duration, max_age = parsed.capture.duration, parsed.experiment.max_age
     return Experiment(
         name=parsed.experiment.name,
@@ -315,6 +326,7 @@ def parse_experiment(text: str, *, name: str) -> Experiment:
         max_age_ns=None if max_age is None else parse_duration_ns(max_age, key=f"{name}, experiment.max_age"),
         policy_file=parsed.policy.file,
         heartbeat_ns=heartbeat,
+        seal_to=parsed.egress.seal_to,
     )
 
 

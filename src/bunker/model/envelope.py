@@ -24,6 +24,8 @@ from bunker import limits
 from bunker.errors import VerificationError
 
 MAGIC = b"BNKE"
+SEALED_MAGIC = b"BNKS"
+"""Of a wrapping for a remote open box (`bunker.model.sealing`)."""
 VERSION = 1
 RUN_BYTES = 16
 SIGNATURE_BYTES = 64
@@ -67,6 +69,7 @@ class Refusal(StrEnum):
     """Why an envelope was refused; `bunker.open.verdict` sorts these under the words of a verdict."""
 
     MAGIC = "magic"
+    SEALED = "sealed"
     VERSION = "version"
     HEADER_CHECK = "header_check"
     HEADER = "header"
@@ -218,7 +221,7 @@ class EnvelopeReader:
         """The envelopes that are complete now.
 
         Raises:
-            EnvelopeRefused: MAGIC, VERSION, HEADER_CHECK, HEADER, LENGTH, CHECK.
+            EnvelopeRefused: MAGIC, SEALED, VERSION, HEADER_CHECK, HEADER, LENGTH, CHECK.
         """
         if self._refused is not None:
             raise self._refused
@@ -246,7 +249,8 @@ class EnvelopeReader:
         """Length of the envelope at `start`; None if its header is not complete."""
         had = len(self._held) - start
         if not MAGIC.startswith(self._held[start : start + 4]):
-            raise self._refuse(Refusal.MAGIC)
+            sealed = self._held[start : start + 4] == SEALED_MAGIC
+            raise self._refuse(Refusal.SEALED if sealed else Refusal.MAGIC)
         if had < HEADER_BYTES:
             return None
         (check,) = _CHECK.unpack_from(self._held, start + _HEAD.size)

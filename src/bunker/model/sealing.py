@@ -14,15 +14,17 @@ from typing import Final
 
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from bunker.model.envelope import HEADER_BYTES, SIGNATURE_BYTES, EnvelopeRefused, Kind, Refusal
+from bunker.model.envelope import HEADER_BYTES, SEALED_MAGIC, SIGNATURE_BYTES, EnvelopeRefused, Kind, Refusal
 
-MAGIC: Final = b"BNKS"
+MAGIC: Final = SEALED_MAGIC
 VERSION: Final = 1
 INFO: Final = b"bunker sealed egress 1"
 _HEAD = struct.Struct("<4sHHI")
 HEAD_BYTES: Final = _HEAD.size
 OVERHEAD_BYTES: Final = 32 + 16
 """Encapsulated key and tag."""
+WRAPPING_BYTES: Final = HEAD_BYTES + OVERHEAD_BYTES
+"""By how much a wrapping is longer than its envelope."""
 _MOST = max(kind.most for kind in Kind) + HEADER_BYTES + SIGNATURE_BYTES + 4 + OVERHEAD_BYTES
 
 

@@ -36,6 +36,7 @@ _ORDER: dict[Word, int] = {word: place for place, word in enumerate(Word)}
 
 WORD_OF: dict[Refusal, Word] = {
     Refusal.MAGIC: Word.ALTERED,
+    Refusal.SEALED: Word.ALTERED,
     Refusal.VERSION: Word.UNSUPPORTED,
     Refusal.HEADER_CHECK: Word.ALTERED,
     Refusal.HEADER: Word.FORGED,
@@ -59,6 +60,7 @@ WORD_OF: dict[Refusal, Word] = {
 
 REASONS: dict[Refusal, str] = {
     Refusal.MAGIC: "bytes that are no envelope",
+    Refusal.SEALED: "it is sealed to an open box: receive it there with --private-key FILE",
     Refusal.VERSION: "another version of the format",
     Refusal.HEADER_CHECK: "its header's check does not fit",
     Refusal.HEADER: "its header breaks a rule",

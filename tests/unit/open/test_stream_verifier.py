@@ -24,6 +24,7 @@ from bunker.closed.egress.envelopes import Envelopes
 from bunker.model import diagnostics
 from bunker.model.envelope import (
     HEADER_BYTES,
+    SEALED_MAGIC,
     EnvelopeReader,
     EnvelopeRefused,
     Kind,
@@ -135,6 +136,7 @@ def with_more() -> bytes:
 CASES: dict[str, tuple[Refusal, int, Case]] = {
     "no envelope at all": (Refusal.MAGIC, 0, lambda: b"HTTP/1.1 200 OK\r\n\r\n"),
     "no envelope behind the first": (Refusal.MAGIC, 1, lambda: _RAW[0] + b"\x00" * 200),
+    "an envelope that is sealed to somebody": (Refusal.SEALED, 0, lambda: SEALED_MAGIC + bytes(200)),
     "another version": (Refusal.VERSION, 1, lambda: _RAW[0] + with_head(_RAW[1], version=2)),
     "version zero": (Refusal.VERSION, 0, lambda: with_head(_RAW[0], version=0)),
     "a header's byte": (Refusal.HEADER_CHECK, 2, lambda: b"".join(_RAW[:2]) + flipped(_RAW[2], 33)),

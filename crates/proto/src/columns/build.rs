@@ -15,6 +15,16 @@ use arrow_schema::{ArrowError, DataType, Field};
 use super::field::FieldType;
 use super::text::{TextItems, push_text};
 
+/// Bytes set aside for a column of the next table when one is finished: as much as this one had, but no more than this, so that all
+/// columns of a table together stay far below a batch's size.
+const AGAIN: usize = 32 << 10;
+
+/// The elements; the vector starts over with room for as many.
+fn taken<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = values.len().min(AGAIN / size_of::<T>().max(1));
+    core::mem::replace(values, Vec::with_capacity(room))
+}
+
 /// A column under construction.
 pub trait Column: Default {
     /// Rows so far.
@@ -92,7 +102,7 @@ impl<T: ArrowPrimitiveType> Column for Numbers<T> {
         self.nulls.0.truncate(rows);
     }
     fn finish(&mut self, kind: FieldType) -> Result<ArrayRef, ArrowError> {
-        let values = ScalarBuffer::from(core::mem::take(&mut self.values));
+        let values = ScalarBuffer::from(taken(&mut self.values));
         let array = PrimitiveArray::<T>::try_new(values, self.nulls.0.finish())?;
         Ok(Arc::new(array.with_data_type(kind.arrow())))
     }
@@ -176,7 +186,7 @@ impl<const N: usize> Column for Arrays<N> {
     }
     fn finish(&mut self, _kind: FieldType) -> Result<ArrayRef, ArrowError> {
         self.rows = 0;
-        let bytes = Buffer::from_vec(core::mem::take(&mut self.bytes));
+        let bytes = Buffer::from_vec(taken(&mut self.bytes));
         Ok(Arc::new(FixedSizeBinaryArray::try_new(i32::try_from(N).unwrap_or(0), bytes, self.nulls.0.finish())?))
     }
 }
@@ -213,7 +223,9 @@ impl Offsets {
         self.0.truncate(rows.saturating_add(1));
     }
     fn finish(&mut self) -> OffsetBuffer<i32> {
-        OffsetBuffer::new(ScalarBuffer::from(core::mem::replace(&mut self.0, vec![0])))
+        let offsets = taken(&mut self.0);
+        self.0.push(0);
+        OffsetBuffer::new(ScalarBuffer::from(offsets))
     }
     fn live_bytes(&self) -> usize {
         self.0.capacity().saturating_mul(size_of::<i32>())
@@ -287,7 +299,7 @@ impl Column for Blobs {
     fn finish(&mut self, kind: FieldType) -> Result<ArrayRef, ArrowError> {
         self.settle();
         let offsets = self.offsets.finish();
-        let bytes = Buffer::from_vec(core::mem::take(&mut self.bytes));
+        let bytes = Buffer::from_vec(taken(&mut self.bytes));
         let nulls = self.nulls.0.finish();
         Ok(match kind.arrow() {
             DataType::Binary => Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?),
@@ -396,6 +408,21 @@ mod tests {
         assert_eq!(column.len(), 0);
         column.push_text(None);
         assert_eq!(cells(&mut column), [None]);
+    }
+
+    #[test]
+    fn a_finished_column_keeps_room_and_no_cells_and_not_too_much_of_it() {
+        let mut column = Blobs::default();
+        let mut numbers = U64s::default();
+        for _ in 0..100_000 {
+            column.push_bytes(Some(b"ten bytes!"));
+            numbers.push(7);
+        }
+        assert_eq!(column.finish(FieldType::Text).unwrap().len(), 100_000);
+        assert_eq!(numbers.finish(FieldType::Count).unwrap().len(), 100_000);
+        assert_eq!((column.len(), numbers.len()), (0, 0));
+        assert!((1..=3 * AGAIN).contains(&column.live_bytes()), "{}", column.live_bytes());
+        assert!((1..=2 * AGAIN).contains(&numbers.live_bytes()), "{}", numbers.live_bytes());
     }
 
     #[test]

@@ -236,6 +236,15 @@ impl<D: Detect> Messages<D> {
         self.left_out.insert(uid, fault);
     }
 
+    /// The same, unless that was said already with another fault: false.
+    pub fn leave_out_if_new(&mut self, uid: u64, fault: Fault) -> bool {
+        let is_new = !self.left_out.contains_key(&uid);
+        if is_new {
+            self.leave_out(uid, fault);
+        }
+        is_new
+    }
+
     /// Living flows that were condemned since the last call.
     pub fn take_newly(&mut self) -> Vec<(u64, Fault)> {
         let mut newly = core::mem::take(&mut self.newly);

@@ -5,6 +5,7 @@
 //! 2. Places are 32-bit offsets into the head; a head is at most `HttpLimits::head` bytes.
 use memchr::memchr;
 
+use super::forwarded::is_forwarding;
 use super::scan::{Name, Scan};
 
 /// Anomalies and facts of a transaction, as bits. Names: `NAMES`.
@@ -248,7 +249,7 @@ pub struct Head {
     pub status: u16,
     /// Cookie or Set-Cookie.
     pub cookie: bool,
-    /// A header that names a proxy.
+    /// A header that names addresses of proxies or of who is behind them (`forwarded.rs`).
     pub proxied: bool,
     /// Content-Encoding stands more than once.
     pub more_codings: bool,
@@ -704,7 +705,6 @@ fn field(head: &[u8], name: Name, value: Place, parsed: &mut Head, said: &mut Sa
         };
     }
     match name.length {
-        3 if is!(b"via") => parsed.proxied = true,
         4 if is!(b"host") => {
             if parsed.host.is_some() {
                 parsed.flags |= flags::AMBIGUOUS_HOST;
@@ -718,7 +718,6 @@ fn field(head: &[u8], name: Name, value: Place, parsed: &mut Head, said: &mut Sa
         7 if is!(b"referer") => parsed.referrer = value,
         7 if is!(b"upgrade") => parsed.upgrade = value,
         8 if is!(b"location") => parsed.location = value,
-        9 if is!(b"forwarded") => parsed.proxied = true,
         10 if is!(b"user-agent") => parsed.user_agent = value,
         10 if is!(b"set-cookie") => parsed.cookie = true,
         10 if is!(b"connection") => {
@@ -729,7 +728,6 @@ fn field(head: &[u8], name: Name, value: Place, parsed: &mut Head, said: &mut Sa
         13 if is!(b"authorization") => parsed.authorization = value,
         14 if is!(b"content-length") => content_length(value.of(head), parsed, said),
         14 if is!(b"http2-settings") => parsed.http2_settings = value,
-        15 if is!(b"x-forwarded-for") => parsed.proxied = true,
         16 if is!(b"content-encoding") => {
             if parsed.content_encoding.is_some() {
                 parsed.more_codings = true;
@@ -737,9 +735,8 @@ fn field(head: &[u8], name: Name, value: Place, parsed: &mut Head, said: &mut Sa
                 parsed.content_encoding = value;
             }
         }
-        16 if is!(b"proxy-connection") => parsed.proxied = true,
         17 if is!(b"transfer-encoding") => transfer_encoding(head, value, parsed, said),
-        _ => {}
+        _ => parsed.proxied |= is_forwarding(name),
     }
 }
 

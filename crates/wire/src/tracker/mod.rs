@@ -2,7 +2,8 @@
 //!
 //! Rules of this file:
 //! 1. Every packet that is fed is counted in exactly one field of [`Counters`] but `received`.
-//! 2. Time is the packets' own; it never goes backwards here, whatever the packets say.
+//! 2. Time is the packets' own; it never goes backwards here, whatever the packets say, unless the clock that stamps them is known
+//!    to have been set: then time-outs are set with it ([`Tracker::clock_stepped`]).
 //! 3. `current_uid` names the flow in hand, so that a fault in a sink can be pinned to it.
 pub mod flow;
 pub mod history;
@@ -23,7 +24,7 @@ use crate::packet::Packet;
 use crate::tunnel::{self, Inner};
 use flow::{CLASSES, Class, Entry, Key};
 use overlap::Overlap;
-use restart::{Again, Born, Hand, Journal, Place};
+use restart::{Again, Born, Hand, Journal, Place, Stranded};
 use table::Table;
 use tcp::{ACK, SYN};
 
@@ -126,6 +127,10 @@ pub struct Tracker {
     journal: Journal,
     maybe_again: Option<Again>,
     maybe_hand: Option<Hand>,
+    /// Flows that began before this block are stranded.
+    stranded_before: u64,
+    /// By how much the stamping clock was set, ns, until a packet shows it; 0: it was not.
+    pending_step_ns: i64,
 }
 
 impl Tracker {
@@ -154,6 +159,8 @@ impl Tracker {
             journal: Journal::default(),
             maybe_again: None,
             maybe_hand: None,
+            stranded_before: 0,
+            pending_step_ns: 0,
         }
     }
 
@@ -237,6 +244,59 @@ impl Tracker {
             Born { uid: entry.flow.uid, place, outer }.write(&mut bytes);
         }
         bytes
+    }
+
+    /// Blocks before this one are about to be given back: the living flows that began there and not before the block of the last
+    /// call, encoded as [`Stranded`].
+    pub fn strand(&mut self, before: u64) -> Vec<u8> {
+        let from = self.stranded_before;
+        self.stranded_before = from.max(before);
+        self.stranded_in(from..before)
+    }
+
+    /// All living flows that are stranded.
+    pub fn stranded(&mut self) -> Vec<u8> {
+        self.stranded_in(0..self.stranded_before)
+    }
+
+    fn stranded_in(&mut self, blocks: core::ops::Range<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if blocks.is_empty() {
+            return bytes;
+        }
+        for entry in self.table.entries_mut() {
+            let block = self.journal.place(entry.flow.slot).block;
+            if blocks.contains(&block) {
+                let (class, idle_since_ns) = (entry.class, entry.idle_since_ns);
+                Stranded { flow: entry.flow, class, idle_since_ns, block }.write(&mut bytes);
+            }
+        }
+        bytes
+    }
+
+    /// Before anything is read again, from block `first` on: these flows live on, under the numbers they had, although nothing else
+    /// of them is known. Oldest first.
+    pub fn restore(&mut self, flows: &[Stranded], first: u64, sink: &mut impl Sink) {
+        self.stranded_before = self.stranded_before.max(first);
+        for one in flows {
+            let key = Key::new(one.flow.orig, one.flow.resp, one.flow.protocol);
+            if self.table.find(&key).is_some() || self.table.len() >= self.limits.flows as usize {
+                continue;
+            }
+            let flow = Flow { slot: self.table.next_slot(), ..one.flow };
+            let place = Place { block: one.block, ..Place::default() };
+            self.counters.flows_opened = self.counters.flows_opened.saturating_add(1);
+            self.journal.opened(flow.slot, Born { uid: flow.uid, place, outer: flow.maybe_outer.unwrap_or(0) });
+            let policies = [self.overlap.of(flow.resp.address), self.overlap.of(flow.orig.address)];
+            let mut entry = Entry::new(flow, one.class, [None, None], policies, self.statistics);
+            entry.idle_since_ns = one.idle_since_ns;
+            self.due_ns = 0; // looked up anew
+            self.table.insert(&key, entry);
+            sink.flow_opened(&flow);
+        }
+        if let Some(again) = &mut self.maybe_again {
+            again.forget(&flows.iter().map(|one| one.flow.uid).collect());
+        }
     }
 
     /// Number (without the lane) of the next flow.
@@ -337,6 +397,9 @@ impl Tracker {
     pub fn feed(&mut self, packet: &Packet<'_>, sink: &mut impl Sink) {
         self.counters.received = self.counters.received.saturating_add(1);
         self.maybe_last = None;
+        if self.pending_step_ns != 0 {
+            self.step_if_shown(packet.ts_ns);
+        }
         if packet.ts_ns > self.now_ns {
             self.now_ns = packet.ts_ns;
             self.expire_due(sink);
@@ -364,6 +427,29 @@ impl Tracker {
         };
         *counter = counter.saturating_add(1);
         self.maybe_current = None;
+    }
+
+    /// The clock that stamps packets was set by so many ns; packets stamped before may still come. From the first packet on that shows
+    /// it time goes on from there, and what a flow had left of its time it has left.
+    ///
+    /// Durations of flows that live across the step are wrong by it, and fragments that wait may be given up early or late.
+    pub const fn clock_stepped(&mut self, by_ns: i64) {
+        self.pending_step_ns = self.pending_step_ns.saturating_add(by_ns);
+    }
+
+    fn step_if_shown(&mut self, ts_ns: u64) {
+        let step = self.pending_step_ns;
+        let jump = i128::from(ts_ns).saturating_sub(i128::from(self.now_ns));
+        // Half of it is enough: some time has passed since the last packet, and nobody waits for so long that it is not seen.
+        if jump.signum() != i128::from(step.signum()) || jump.unsigned_abs() < u128::from(step.unsigned_abs() / 2) {
+            return;
+        }
+        self.pending_step_ns = 0;
+        self.due_ns = 0; // looked up anew
+        self.now_ns = self.now_ns.saturating_add_signed(step);
+        for entry in self.table.entries_mut() {
+            entry.idle_since_ns = entry.idle_since_ns.saturating_add_signed(step);
+        }
     }
 
     /// Let time pass: timers fire.
@@ -483,7 +569,7 @@ impl Tracker {
             6 => self.tcp(ip, vlan, packet, maybe_outer, sink),
             17 => self.udp(ip, vlan, packet, depth, maybe_outer, sink),
             1 | 58 => self.icmp(ip, vlan, packet, maybe_outer, sink),
-            4 | 41 | 47 => match tunnel::of_protocol(ip.protocol, ip.payload) {
+            4 | 41 | 47 | 97 | 137 => match tunnel::of_protocol(ip.protocol, ip.payload) {
                 Some(inner) => {
                     let carrier = self.carrier(ip, vlan, packet, maybe_outer, sink);
                     self.tunnel(&inner, packet, depth, carrier, sink)
@@ -510,6 +596,7 @@ impl Tracker {
             Inner::Ethernet(bytes) => link::ethernet(bytes, self.limits.headers),
             Inner::Ethertype(kind, bytes) => link::ethertype(*kind, bytes, self.limits.headers),
             Inner::Ppp(bytes) => link::ppp(bytes, self.limits.headers),
+            Inner::Wifi(bytes) => link::ieee80211(bytes, self.limits.headers),
         };
         match found.and_then(|link| ip::ip(link.ip, self.limits.headers).map(|ip| (ip, link.vlan))) {
             Ok((ip, vlan)) => {

@@ -258,6 +258,14 @@ def measure(
     return tables
 
 
+def installed(tools: Sequence[Tool]) -> tuple[list[Tool], list[str]]:
+    """Those that are installed, and a note for each other."""
+    versions = {tool.name: peer(tool.name).maybe_version() for tool in tools}
+    return [tool for tool in tools if versions[tool.name]], [
+        missing_note(name) for name, version in versions.items() if not version
+    ]
+
+
 @click.command("capture")
 @click.option(
     "--size", "sizes", type=click.IntRange(60, 1514), multiple=True, default=(64, 300, 1500), show_default=True
@@ -272,6 +280,7 @@ def measure(
 @click.option(
     "--work", type=click.Path(path_type=Path), default=default_work, help="Spool and captures.  [default: user's cache]"
 )
+@click.option("--boxes", is_flag=True, help="Instead: what the machine and the encryption cost (four bars).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the tables as JSON.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Also write them as Markdown.")
 def measure_capture(
@@ -283,15 +292,25 @@ def measure_capture(
     rates: tuple[int, ...],
     rounds: int,
     work: Path,
+    boxes: bool,
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
     """Packets a second without loss and CPU a packet: sealed capture beside plain capture by others. Needs root."""
     check_work(work, packets * (max(sizes) + 100) * 2 + (ring << 22))
-    installed = [tool for tool in peers() if peer(tool.name).maybe_version()]
-    missing = [missing_note(tool.name) for tool in peers() if tool not in installed]
+    if boxes:
+        from bunker.cli.bench.boxes import Load, measure_boxes  # noqa: PLC0415 - nothing else here needs QEMU
+
+        found = []
+        for size in sizes:
+            load = Load(size=size, rates=rates, seconds=3.0, ring_bytes=ring << 20, block_bytes=block << 20)
+            found.append(measure_boxes(load, work=work, rounds=rounds))
+        show(found)
+        write(found, json_path=json_path, markdown_path=markdown_path)
+        return
+    here, missing = installed(peers())
     tables = measure(
-        (ours(block << 20), *installed),
+        (ours(block << 20), *here),
         work=work,
         sizes=sizes,
         ring=ring << 20,

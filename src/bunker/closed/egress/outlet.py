@@ -1,6 +1,6 @@
 """The outlet: the one descriptor out of the box, written and never read, that never blocks its owner.
 
-Place in the flow: Envelopes ▶ here ▶║ the open box.
+Place in the flow: Envelopes ▶ here (sealed first, if the experiment names a key) ▶║ the open box.
 
 Rules of this file:
 1. Nothing here reads. A socket's reading half is shut down before the first byte is written; what the peer sends is the
@@ -22,7 +22,9 @@ from contextlib import suppress
 from enum import Enum
 
 from bunker import limits
+from bunker.closed.egress.seal import Sealer
 from bunker.errors import BoxError
+from bunker.model.sealing import WRAPPING_BYTES
 
 _WRITE_BYTES = 1 << 20
 
@@ -51,6 +53,7 @@ class Outlet:
         queue_bytes: EGRESS_QUEUE_BYTES.
         resend_bytes: EGRESS_RESEND_BYTES.
         reserve_bytes: EGRESS_RESERVE_BYTES, the part of the queue for what is not records.
+        sealer: Wraps each envelope for a remote open box before it is queued, so what waits is sealed too.
     Invariants:
         Envelopes that wait for the first time take at most queue_bytes.
         What was written and is kept for a reconnect: at least min(resend_bytes, all of it), whole envelopes.
@@ -63,7 +66,9 @@ class Outlet:
         queue_bytes: int = limits.EGRESS_QUEUE_BYTES.default,
         resend_bytes: int = limits.EGRESS_RESEND_BYTES.default,
         reserve_bytes: int = limits.EGRESS_RESERVE_BYTES.default,
+        sealer: Sealer | None = None,
     ) -> None:
+        self._sealer = sealer
         self._queue_bytes, self._resend_bytes, self._reserve_bytes = queue_bytes, resend_bytes, reserve_bytes
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -89,7 +94,8 @@ class Outlet:
     def room(self, size: int, *, records: bool) -> bool:
         """Whether an envelope of this size may be put. Records leave the reserve to heartbeats and the end."""
         reserve = self._reserve_bytes if records else 0
-        return self._waiting_bytes - self._again_bytes + size + reserve <= self._queue_bytes
+        wrapping = 0 if self._sealer is None else WRAPPING_BYTES
+        return self._waiting_bytes - self._again_bytes + size + wrapping + reserve <= self._queue_bytes
 
     def put(self, envelope: bytes) -> None:
         """Queue an envelope, and write what can be written at once.
@@ -99,8 +105,9 @@ class Outlet:
         """
         if self.state is OutletState.CLOSED or not self.room(len(envelope), records=False):
             raise BoxError("egress queue", "an envelope too many", "This is a bug: room() was not asked")
-        self._waiting.append(envelope)
-        self._waiting_bytes += len(envelope)
+        outgoing = envelope if self._sealer is None else self._sealer.seal(envelope)
+        self._waiting.append(outgoing)
+        self._waiting_bytes += len(outgoing)
         self.flush()
 
     def flush(self) -> int:

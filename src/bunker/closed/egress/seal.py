@@ -1,6 +1,7 @@
 """Seals envelopes to the public key of a remote open box: no handshake, nothing read.
 
-Place in the flow: Envelopes ▶ here (optional) ▶ Outlet. The other half is `bunker.open.unseal`.
+Place in the flow: Envelopes ▶ here, in the Outlet, if `egress.seal_to` names a key ▶║.
+The other half is `bunker.open.unseal`.
 
 Rules of this file:
 1. The public key comes from the operator at set-up; the box learns nothing from the network.
@@ -38,3 +39,8 @@ class Sealer:
         start = head(0)[:8]
         sealed = self._suite.encrypt(envelope, self._key, INFO + start)
         return head(len(sealed)) + sealed
+
+
+def sealer_for(public_key: str | None) -> Sealer | None:
+    """The experiment's `egress.seal_to` made usable; None when it names no key."""
+    return None if public_key is None else Sealer(public_key)

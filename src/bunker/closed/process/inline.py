@@ -23,8 +23,10 @@ from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.clear.noise import provide_noise
+from bunker.closed.clear.violation import OutputRatio
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
+from bunker.closed.egress.seal import sealer_for
 from bunker.closed.process.external import PlainKeepers
 from bunker.closed.process.hand import own_hand
 from bunker.closed.process.interpreter import interpreters
@@ -56,6 +58,7 @@ class _Inline:
             policy.packets(),
         )
         provide_noise(self.gate, policy)
+        self.ratio = OutputRatio(most=policy.max_output_ratio)
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
@@ -72,12 +75,13 @@ class _Inline:
         )
         self.counters = dict.fromkeys(Counter, 0)
         self._egress_fd = egress_fd
+        self._sealer = sealer_for(bundle.experiment.seal_to)
         self._heartbeat_ns = bundle.experiment.heartbeat_ns
         self._next_beat = 0
 
     def write(self, envelope: bytes) -> None:
         """All of it; the open box may be slow."""
-        view = memoryview(envelope)
+        view = memoryview(envelope if self._sealer is None else self._sealer.seal(envelope))
         while view:
             view = view[os.write(self._egress_fd, view) :]
 

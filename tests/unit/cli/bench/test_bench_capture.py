@@ -15,6 +15,7 @@ import pytest
 
 from bunker.cli.bench import capture, inject, sender
 from bunker.cli.bench.link import RECEIVING, Pair, check_work, pair
+from bunker.cli.bench.peers import Peer
 from bunker.errors import ConfigurationError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -36,6 +37,13 @@ def test_offered_packets_are_valid(size: int) -> None:
 def test_sizes_no_link_has_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="not within"):
         sender.Sender("lo", size)
+
+
+def test_only_what_is_not_installed_is_noted_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Peer, "maybe_version", lambda peer: "1.0" if peer.name == "dumpcap" else None)
+    here, missing = capture.installed(capture.peers())
+    assert [tool.name for tool in here] == ["dumpcap"]
+    assert [note.partition(" ")[0] for note in missing] == ["tcpdump", "netsniff-ng"]
 
 
 @pytest.mark.root
