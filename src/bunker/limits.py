@@ -95,6 +95,11 @@ OUTPUT_ALLOWANCE = Limit(
 THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
 LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
 POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")
+CLOCK_STEP_MS = Limit(
+    default=500,
+    unit="ms",
+    reason="a wall clock that is set by more is told; ntpd slews what is below 128 ms",
+)
 STAGING_BUFFERS = Limit(
     default=8,
     unit="blocks",

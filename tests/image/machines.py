@@ -96,9 +96,14 @@ class Running:
         """Until that many heartbeats came."""
         until = time.monotonic() + timeout_s
         while len(self.beats) < number:
-            assert self.machine.running(), f"the machine went off: {log_of(self.line)}"
+            assert self.machine.running(), self._went_off()
             assert time.monotonic() < until, f"no heartbeat: {log_of(self.line)}"
             time.sleep(0.1)
+
+    def _went_off(self) -> str:
+        """QEMU's code and last line: a guest that switches off, or panics, ends it with 0 and without a word."""
+        code = self.machine.wait()
+        return f"the machine went off ({code}, {self.machine.complaint()!r}): {log_of(self.line)}"
 
     def wait_until_off(self, timeout_s: float = BOOT_S) -> None:
         self.machine.wait(timeout_s)

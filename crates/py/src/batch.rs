@@ -39,7 +39,7 @@ impl Batch {
         column.as_primitive_opt::<UInt64Type>().ok_or_else(|| PyTypeError::new_err("column uid is not of type FlowId"))
     }
 
-    fn keep(&self, py: Python<'_>, keep: &BooleanArray) -> PyResult<Self> {
+    pub fn keep(&self, py: Python<'_>, keep: &BooleanArray) -> PyResult<Self> {
         arrow_select::filter::filter_record_batch(&self.batch, keep)
             .map(|batch| Self { batch })
             .map_err(|error| arrow_error(py, "filter", &error))

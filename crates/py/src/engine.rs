@@ -185,6 +185,11 @@ impl Engine {
         py.detach(|| engine.expire(now_ns));
     }
 
+    /// The clock that stamps packets was set by so many ns; packets stamped before may still come.
+    const fn clock_stepped(&mut self, by_ns: i64) {
+        self.engine.clock_stepped(by_ns);
+    }
+
     /// The lane has ended: every flow ends.
     fn finish(&mut self, py: Python<'_>) {
         let engine = &mut self.engine;

@@ -53,19 +53,19 @@ struct Out<'a, T> {
 }
 
 impl<T: Trail> Out<'_, T> {
-    #[inline]
+    #[inline(always)] // with the caller's constant length it is one store
     fn put(&mut self, key: Key, bytes: &[u8]) {
         self.trail.note(key, self.bytes.len(), bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put16(&mut self, key: Key, value: u16) {
         self.put(key, &value.to_be_bytes());
     }
 
     /// A field under `key` if a rule names it, else zeros that say nothing.
-    #[inline]
+    #[inline(always)]
     fn field<const N: usize>(&mut self, key: Key, maybe: Option<[u8; N]>) {
         match maybe {
             Some(bytes) => self.put(key, &bytes),
@@ -73,7 +73,7 @@ impl<T: Trail> Out<'_, T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn patch(&mut self, key: Key, at: usize, bytes: &[u8]) {
         self.trail.note(key, at, bytes.len());
         if let Some(place) = self.bytes.get_mut(at..at.saturating_add(bytes.len())) {
@@ -81,7 +81,7 @@ impl<T: Trail> Out<'_, T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn patch16(&mut self, key: Key, at: usize, value: u16) {
         self.patch(key, at, &value.to_be_bytes());
     }

@@ -5,7 +5,7 @@
 //!    the key and stay the same; relative numbers and ranks begin anew (counted).
 //! 2. Both directions of a flow, and quotes of either, find the same entry.
 use core::hash::{Hash, Hasher};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bunker_wire::flowhash::Seed;
 
@@ -72,28 +72,34 @@ impl FlowKey {
     }
 }
 
+/// Time stamps of one direction and their ranks, the newest last.
 #[derive(Default)]
 struct Ranks {
-    known: Vec<(u32, u32)>,
+    known: VecDeque<(u32, u32)>,
 }
 
 impl Ranks {
     /// The rank of a value, first seen or known.
     fn of(&mut self, value: u32) -> u32 {
-        if let Some((_, rank)) = self.known.iter().rev().find(|(known, _)| *known == value) {
-            return *rank;
-        }
-        let Some((newest, rank)) = self.known.last().copied() else {
-            self.known.push((value, 1));
+        let Some((newest, rank)) = self.known.back().copied() else {
+            self.known.push_back((value, 1));
             return 1;
         };
-        if value.wrapping_sub(newest) < 1 << 31 {
+        let ahead = value.wrapping_sub(newest);
+        if ahead == 0 {
+            return rank;
+        }
+        // Newer than the newest is none of those that are known: no search, which is nearly always.
+        if ahead < 1 << 31 {
             let rank = rank.wrapping_add(1);
             if self.known.len() >= STAMPS {
-                self.known.remove(0);
+                self.known.pop_front();
             }
-            self.known.push((value, rank));
+            self.known.push_back((value, rank));
             return rank;
+        }
+        if let Some((_, rank)) = self.known.iter().rev().find(|(known, _)| *known == value) {
+            return *rank;
         }
         // Older than what is known, and late: between two ranks there is no room, so it gets that of its successor.
         self.known.iter().find(|(known, _)| known.wrapping_sub(value) < 1 << 31).map_or(rank, |(_, rank)| *rank)

@@ -288,6 +288,11 @@ impl<D: Detect> Engine<D> {
         self.over_tracker(|tracker, messages| tracker.expire(now_ns, messages));
     }
 
+    /// The clock that stamps packets was set by so many ns.
+    pub const fn clock_stepped(&mut self, by_ns: i64) {
+        self.tracker.clock_stepped(by_ns);
+    }
+
     /// The lane has ended: every flow ends.
     pub fn finish(&mut self) {
         self.over_tracker(|tracker, messages| tracker.finish(messages));

@@ -2,7 +2,8 @@
 //!
 //! Rules of this file:
 //! 1. Every packet that is fed is counted in exactly one field of [`Counters`] but `received`.
-//! 2. Time is the packets' own; it never goes backwards here, whatever the packets say.
+//! 2. Time is the packets' own; it never goes backwards here, whatever the packets say, unless the clock that stamps them is known
+//!    to have been set: then time-outs are set with it ([`Tracker::clock_stepped`]).
 //! 3. `current_uid` names the flow in hand, so that a fault in a sink can be pinned to it.
 pub mod flow;
 pub mod history;
@@ -117,6 +118,8 @@ pub struct Tracker {
     maybe_hand: Option<Hand>,
     /// Flows that began before this block are stranded.
     stranded_before: u64,
+    /// By how much the stamping clock was set, ns, until a packet shows it; 0: it was not.
+    pending_step_ns: i64,
 }
 
 impl Tracker {
@@ -144,6 +147,7 @@ impl Tracker {
             maybe_again: None,
             maybe_hand: None,
             stranded_before: 0,
+            pending_step_ns: 0,
         }
     }
 
@@ -359,6 +363,9 @@ impl Tracker {
     pub fn feed(&mut self, packet: &Packet<'_>, sink: &mut impl Sink) {
         self.counters.received = self.counters.received.saturating_add(1);
         self.maybe_last = None;
+        if self.pending_step_ns != 0 {
+            self.step_if_shown(packet.ts_ns);
+        }
         if packet.ts_ns > self.now_ns {
             self.now_ns = packet.ts_ns;
             self.expire_due(sink);
@@ -386,6 +393,28 @@ impl Tracker {
         };
         *counter = counter.saturating_add(1);
         self.maybe_current = None;
+    }
+
+    /// The clock that stamps packets was set by so many ns; packets stamped before may still come. From the first packet on that shows
+    /// it time goes on from there, and what a flow had left of its time it has left.
+    ///
+    /// Durations of flows that live across the step are wrong by it, and fragments that wait may be given up early or late.
+    pub const fn clock_stepped(&mut self, by_ns: i64) {
+        self.pending_step_ns = self.pending_step_ns.saturating_add(by_ns);
+    }
+
+    fn step_if_shown(&mut self, ts_ns: u64) {
+        let step = self.pending_step_ns;
+        let jump = i128::from(ts_ns).saturating_sub(i128::from(self.now_ns));
+        // Half of it is enough: some time has passed since the last packet, and nobody waits for so long that it is not seen.
+        if jump.signum() != i128::from(step.signum()) || jump.unsigned_abs() < u128::from(step.unsigned_abs() / 2) {
+            return;
+        }
+        self.pending_step_ns = 0;
+        self.now_ns = self.now_ns.saturating_add_signed(step);
+        for entry in self.table.entries_mut() {
+            entry.idle_since_ns = entry.idle_since_ns.saturating_add_signed(step);
+        }
     }
 
     /// Let time pass: timers fire.

@@ -43,6 +43,7 @@ from bunker.image.programs import find
 from bunker.image.qemu import CAPTURE_MAC, CAPTURE_OFFLOADS, SOFT, Acceleration
 
 _TAP = "bbox0"
+_ALL = "protocol all u32 match u32 0 0"
 _START_S = 900.0
 _QUIET_S = 4.0
 
@@ -89,6 +90,8 @@ class Counters:
 
     def last(self) -> dict[str, int] | None:
         """The newest; None if there is none yet."""
+        if not self._path.exists():
+            return None
         lines = [line for line in self._path.read_text(errors="replace").splitlines() if WORDS in line]
         for line in reversed(lines):
             with suppress(ValueError):  # a line that is being written
@@ -105,7 +108,8 @@ class Counters:
         until = time.monotonic() + _START_S
         while self.last() is None:
             if self._process.poll() is not None or time.monotonic() > until:
-                raise BoxError("capture bench", "a box did not start", f"See {self._path}")
+                said = self._path.read_text(errors="replace").strip().splitlines()
+                raise BoxError("capture bench", "a box did not start", said[-1] if said else "It printed nothing")
             time.sleep(0.2)
 
     def quiet(self) -> int:
@@ -136,31 +140,22 @@ def _machine(bar: Bar, link: Pair, load: Load, work: Path, *, image: Image, fast
         ["sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{_TAP}/disable_ipv6"],
         ["ip", "link", "set", _TAP, "up"],
         ["tc", "qdisc", "add", "dev", RECEIVING, "clsact"],
-        [
-            "tc",
-            "filter",
-            "add",
-            "dev",
-            RECEIVING,
-            "ingress",
-            "matchall",
-            *f"action mirred egress redirect dev {_TAP}".split(),
-        ],
+        f"tc filter add dev {RECEIVING} ingress {_ALL} action mirred egress redirect dev {_TAP}".split(),
     ):
         subprocess.run(link.receiving(words), check=True, capture_output=True)
     spool = work / "spool.disk"
     with spool.open("wb") as disk:
         os.truncate(disk.fileno(), load.spool_bytes * 41 // 40 + (96 << 20) >> 20 << 20)
     with _process(
-        link.receiving(machine_words(bar, load, spool=spool, log=work / "printed", image=image, fast=fast)), work
+        link.receiving(machine_words(bar, load, spool=spool, log=work / "serial", image=image, fast=fast)), work
     ) as process:
-        yield Counters(work / "printed", process)
+        yield Counters(work / "serial", process)
 
 
 def machine_words(bar: Bar, load: Load, *, spool: Path, log: Path, image: Image, fast: Acceleration) -> list[str]:
     """QEMU's command line: what `bunker run` uses, less the link, more a console to read."""
     yes = "yes" if bar.sealed else "no"
-    append = f"{image.manifest.command_line} console=ttyS0 bench.sealed={yes} bench.encrypted={yes}"
+    append = f"{image.manifest.command_line} console=ttyS0 printk.devkmsg=on bench.sealed={yes} bench.encrypted={yes}"
     append += f" bench.ring={load.ring_bytes} bench.block={load.block_bytes} bench.spool={load.spool_bytes}"
     line = [find("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-m", "2048M"]
     line += ["-machine", f"q35,accel={fast},usb=off", "-cpu", "host" if fast is Acceleration.KVM else SOFT, "-smp", "2"]

@@ -28,7 +28,20 @@ WORDS = "bench: "
 
 
 def main() -> NoReturn:
-    """Run as process 1. Whatever goes wrong ends the machine by a panic."""
+    """Run as process 1. Whatever goes wrong is said and ends the machine by a panic."""
+    try:
+        _measure()
+    except Exception as error:
+        _say(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _say(words: str) -> None:
+    with Path("/dev/kmsg").open("wb", buffering=0) as log:
+        log.write(f"<5>{words}".encode())
+
+
+def _measure() -> NoReturn:
     for source, place, kind in (("proc", "/proc", "proc"), ("sys", "/sys", "sysfs"), ("tmp", "/tmp", "tmpfs")):  # noqa: S108
         system.mount(source, place, kind, system.SEALED_FLAGS)
     words = dict(word.split("=", 1) for word in Path("/proc/cmdline").read_text().split() if word.startswith("bench."))
@@ -49,11 +62,9 @@ def main() -> NoReturn:
         spool_bytes=int(words["bench.spool"]),
         sealed=sealed,
     )
-    Path("/proc/sys/kernel/printk_devkmsg").write_text("on")
     next_word = 0.0
     while True:
         bench.take(_POLL_S)
         if time.monotonic() >= next_word:
-            with Path("/dev/kmsg").open("wb", buffering=0) as log:
-                log.write(f"<5>{WORDS}{json.dumps(bench.told())}".encode())
+            _say(WORDS + json.dumps(bench.told()))
             next_word = time.monotonic() + _TELL_S

@@ -465,6 +465,8 @@ class Releaser:
                 self._event(DiagnosticKind.WORKER_RESTARTED, lane=lane.number, count=first, reason=reason)
             case frames.EventKind.INTERFACE:
                 self._event(DiagnosticKind.INTERFACE_UP if first else DiagnosticKind.INTERFACE_DOWN)
+            case frames.EventKind.CLOCK_STEPPED:
+                self._event(DiagnosticKind.CLOCK_STEPPED, duration_ns=-first if second else first)
             case frames.EventKind.FLOW_LEFT_OUT:
                 self._event(DiagnosticKind.FLOW_LEFT_OUT, lane=lane.number, count=first, reason=_cause(second))
             case frames.EventKind.CAPTURE_FILE_DAMAGED:

@@ -41,6 +41,7 @@ from bunker.closed.process.link import (
     Released,
     Resume,
     Sealed,
+    Stepped,
 )
 from bunker.closed.process.output import Counts, PipeOutput
 from bunker.closed.process.settings import Restart, WorkerSettings, settings_of
@@ -214,6 +215,8 @@ class Worker:
         self.last_block = target.last_block
         self.engine.take_journal()
         self.ledger.rewrite(self.engine.whole_journal(), target)
+        # What was said of this restart counts from here on, even if the next packet ends this worker, too.
+        self._commit(target.position.sequence, done=target.position.done)
 
     def _is_behind(self, sequence: int) -> bool:
         """Whether this message was read whole by the worker before."""
@@ -278,6 +281,12 @@ class Worker:
                 self._tell(sequence, frames.EventKind.GAP, packets, size, duration_ns, behind=behind)
             case Interface(up=up):
                 self._tell(sequence, frames.EventKind.INTERFACE, int(up), 0, 0, behind=behind)
+            case Stepped(by_ns=by_ns):
+                self.engine.clock_stepped(by_ns)
+                if self.settings.spool.lane == 0:  # the clock is one, whatever lanes are told
+                    self._tell(sequence, frames.EventKind.CLOCK_STEPPED, abs(by_ns), int(by_ns < 0), 0, behind=behind)
+                elif not behind:
+                    self._commit(sequence)
             case Ended():
                 return self._end_pass(sequence, behind=behind)
             case Released() | Analysed() | Resume() | Again():
@@ -369,8 +378,7 @@ class Worker:
             self.counts.add(Counter.BLOCKS_ANALYSED, 1)
             self.counts.add(Counter.BYTES_ANALYSED, length)
         self.last_block = max(self.last_block, block.number + 1)
-        if block.last_ts_ns > self._newest_ns:
-            self._newest_ns, self._newest_at_ns = block.last_ts_ns, time.monotonic_ns()
+        self._newest_ns, self._newest_at_ns = self.engine.clock()[1], time.monotonic_ns()
         self._commit(sequence)
 
     def _read_partly(self, block: SealedBlock, plaintext: memoryview, done: int) -> None:

@@ -197,7 +197,7 @@ def http2(canaries: Canaries) -> bytes:
     fields = (
         (":method", "GET"),
         (":scheme", "http"),
-        (":authority", f"{canaries.text('h2-host')}.example"),
+        (":authority", f"h2.{canaries.text('h2-host')}.example"),
         (":path", f"/{canaries.text('h2-path')}"),
         ("cookie", canaries.text("h2-cookie")),
     )
