@@ -282,6 +282,16 @@ impl Engine {
         self.engine.counters().into_iter().collect()
     }
 
+    /// The same without names, always in the order of `counter_names`: for whoever asks after every block.
+    fn counter_values(&self) -> Vec<u64> {
+        self.engine.counters().into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The names of `counter_values`.
+    fn counter_names(&self) -> Vec<String> {
+        self.engine.counters().into_iter().map(|(name, _)| name).collect()
+    }
+
     /// The oldest block that a flow that has not ended began in.
     fn oldest_needed_block(&self) -> Option<u64> {
         self.engine.oldest_needed_block()

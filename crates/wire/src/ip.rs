@@ -251,18 +251,21 @@ pub fn routed(extension: &[u8], destination: Address) -> Address {
 /// The one's complement sum of 16-bit words over `bytes`, added to `start` (RFC 1071).
 #[must_use]
 pub fn sum(bytes: &[u8], start: u32) -> u16 {
-    let mut total = u64::from(start);
+    // Summed up in the other byte order and turned at the end (RFC 1071 section 2, B): that becomes wide additions.
     let (chunks, rest) = bytes.as_chunks::<4>();
-    for chunk in chunks {
-        total = total.wrapping_add(u64::from(u32::from_be_bytes(*chunk)));
-    }
+    let mut swapped = chunks.iter().fold(0_u64, |sum, chunk| sum.wrapping_add(u64::from(u32::from_le_bytes(*chunk))));
     let mut tail = [0_u8; 4];
     for (place, byte) in tail.iter_mut().zip(rest) {
         *place = *byte;
     }
-    total = total.wrapping_add(u64::from(u32::from_be_bytes(tail)));
+    swapped = swapped.wrapping_add(u64::from(u32::from_le_bytes(tail)));
+    folded(u64::from(folded(swapped).swap_bytes()).wrapping_add(u64::from(start)))
+}
+
+/// A sum of 16-bit words with its carries added in.
+fn folded(mut total: u64) -> u16 {
     while total > 0xFFFF {
-        total = (total & 0xFFFF) + (total >> 16);
+        total = (total & 0xFFFF).wrapping_add(total >> 16);
     }
     // Fits: the loop has just made it so.
     u16::try_from(total).unwrap_or(u16::MAX)

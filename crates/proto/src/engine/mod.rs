@@ -23,7 +23,7 @@ use bunker_wire::block::{BlockFormat, Packets, packets};
 use bunker_wire::limits::Limits;
 use bunker_wire::tracker::overlap::Overlap;
 use bunker_wire::tracker::restart::{Again, Born, Hand, Stranded};
-use bunker_wire::tracker::{Checksums, Tracker};
+use bunker_wire::tracker::{AHEAD, COLD_FLOWS, Checksums, Tracker};
 
 use crate::columns::{MessageKind, Origin, PacketRow};
 use crate::detect::{ByContent, Detect};
@@ -243,6 +243,13 @@ impl<D: Detect> Engine<D> {
             // What a panic leaves half done is put right by `recover`, before anything looks at it.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 while *left > 0 && messages.tables.content_bytes < BATCH_BYTES {
+                    if left.is_multiple_of(AHEAD) && tracker.flows() >= COLD_FLOWS {
+                        for packet in iterator.clone().take(AHEAD).flatten() {
+                            if let Some(slot) = tracker.expect(&packet) {
+                                messages.glance(slot);
+                            }
+                        }
+                    }
                     *left = left.saturating_sub(1);
                     let claimed = iterator.left();
                     match iterator.next() {
@@ -278,8 +285,8 @@ impl<D: Detect> Engine<D> {
         self.messages.tables.repair();
         self.messages.counters.panics = self.messages.counters.panics.saturating_add(1);
         self.tracker.count_lost();
-        if let Some(uid) = self.tracker.recover_after_panic() {
-            self.messages.condemn(uid, Fault::Panic);
+        if let Some((uid, slot)) = self.tracker.recover_after_panic() {
+            self.messages.condemn_in(slot, uid, Fault::Panic);
         }
     }
 

@@ -97,6 +97,12 @@ enum Became {
     Skipped(Skip),
 }
 
+/// From so many flows on their memory is more than the caches near a core hold (400 bytes each: 1.6 MB), and looking ahead with
+/// [`Tracker::expect`] pays.
+pub const COLD_FLOWS: usize = 4_096;
+/// Packets to look ahead at once: what a processor can wait for at the same time.
+pub const AHEAD: usize = 16;
+
 /// All flows of a lane.
 pub struct Tracker {
     limits: Limits,
@@ -109,8 +115,13 @@ pub struct Tracker {
     counters: Counters,
     next_uid: u64,
     now_ns: u64,
+    /// No flow's time is over before this.
+    due_ns: u64,
     held: i64,
-    maybe_current: Option<u64>,
+    /// Number and slot of the flow in hand.
+    maybe_current: Option<(u64, u32)>,
+    /// What the flow in hand held when it was taken up and `held` still counts: lost if a sink panics.
+    in_hand: i64,
     maybe_last: Option<Flow>,
     place: Place,
     journal: Journal,
@@ -139,8 +150,10 @@ impl Tracker {
             // 0 stays free: in tables it says «no flow».
             next_uid: 1,
             now_ns: 0,
+            due_ns: u64::MAX,
             held: 0,
             maybe_current: None,
+            in_hand: 0,
             maybe_last: None,
             place: Place::default(),
             journal: Journal::default(),
@@ -167,8 +180,8 @@ impl Tracker {
 
     /// The flow in hand while a sink is being called.
     #[must_use]
-    pub const fn current_uid(&self) -> Option<u64> {
-        self.maybe_current
+    pub fn current_uid(&self) -> Option<u64> {
+        self.maybe_current.map(|(uid, _)| uid)
     }
 
     /// The flow that the last packet belonged to (the innermost, if it was tunnelled), if it belonged to one.
@@ -319,28 +332,32 @@ impl Tracker {
         }
     }
 
-    fn take_up(&mut self, uid: u64) {
-        self.maybe_current = Some(uid);
+    fn take_up(&mut self, uid: u64, slot: u32) {
+        self.maybe_current = Some((uid, slot));
         if let Some(hand) = &self.maybe_hand {
             hand.flow(uid);
         }
     }
 
-    /// A fault hit this flow: nothing more of it is delivered, it ends [`Outcome::Erroneous`].
-    pub fn condemn(&mut self, uid: u64) {
-        if let Some(entry) = self.table.entries_mut().find(|entry| entry.flow.uid == uid) {
+    /// A fault hit the flow in this slot: nothing more of it is delivered, it ends [`Outcome::Erroneous`]. Another flow in the slot is
+    /// left alone.
+    pub fn condemn(&mut self, uid: u64, slot: u32) {
+        if let Some(entry) = self.table.entry_mut(slot)
+            && entry.flow.uid == uid
+        {
             entry.condemned = true;
         }
     }
 
     /// After a panic in a sink was caught: the flow in hand is condemned and what is half done is forgotten.
-    /// Returns the flow.
-    pub fn recover_after_panic(&mut self) -> Option<u64> {
-        let uid = self.maybe_current.take()?;
-        self.condemn(uid);
+    /// Returns the flow's number and slot.
+    pub fn recover_after_panic(&mut self) -> Option<(u64, u32)> {
+        let (uid, slot) = self.maybe_current.take()?;
+        self.condemn(uid, slot);
         // What the flow held went with its state, uncounted.
-        self.held = self.table.entries_mut().map(|entry| entry.held()).sum();
-        Some(uid)
+        let left = self.table.entry(slot).filter(|entry| entry.flow.uid == uid).map_or(0, Entry::held);
+        self.held = self.held.saturating_sub(core::mem::take(&mut self.in_hand)).saturating_add(left);
+        Some((uid, slot))
     }
 
     /// Count a packet that never reached [`Tracker::feed`] or whose handling was cut off by a panic.
@@ -357,6 +374,22 @@ impl Tracker {
         self.counters.received = self.counters.received.saturating_add(1);
         self.counters.malformed = self.counters.malformed.saturating_add(1);
         self.maybe_last = None;
+    }
+
+    /// This packet comes soon: have the memory of its flow ready. Changes nothing; its slot, if it is the packet of a flow that lives
+    /// and not in a tunnel. Worth its time where flows are more than caches hold: see [`COLD_FLOWS`].
+    #[must_use]
+    pub fn expect(&self, packet: &Packet<'_>) -> Option<u32> {
+        let link = link::link(packet, self.limits.headers).ok()?;
+        let ip = ip::ip(link.ip, self.limits.headers).ok()?;
+        let (6 | 17, Some(from), Some(to)) = (ip.protocol, be16(ip.payload, 0), be16(ip.payload, 2)) else {
+            return None;
+        };
+        let source = Endpoint { address: ip.source, port: from };
+        let destination = Endpoint { address: ip.destination, port: to };
+        let slot = self.table.find(&Key::new(source, destination, ip.protocol))?;
+        self.table.glance(slot);
+        Some(slot)
     }
 
     /// Take a packet.
@@ -437,14 +470,17 @@ impl Tracker {
     }
 
     fn expire_due(&mut self, sink: &mut impl Sink) {
-        if self.maybe_again.is_some() {
+        if self.maybe_again.is_some() || self.now_ns < self.due_ns {
             return;
         }
+        self.due_ns = u64::MAX;
         for class in CLASSES {
             let idle = class.idle_ns(&self.limits);
             while let Some(slot) = self.table.oldest(class) {
                 let Some(last) = self.table.entry_mut(slot).map(|entry| entry.idle_since_ns) else { break };
-                if last.saturating_add(idle) > self.now_ns {
+                let due_ns = last.saturating_add(idle);
+                if due_ns > self.now_ns {
+                    self.due_ns = self.due_ns.min(due_ns);
                     break;
                 }
                 let outcome = match class {
@@ -456,9 +492,15 @@ impl Tracker {
         }
     }
 
+    /// A flow has come into a class: its time may be over before any other's.
+    fn note_due(&mut self, slot: u32, class: Class) {
+        let since = self.table.entry(slot).map_or(0, |entry| entry.idle_since_ns);
+        self.due_ns = self.due_ns.min(since.saturating_add(class.idle_ns(&self.limits)));
+    }
+
     fn close(&mut self, slot: u32, class: Class, outcome: Outcome, sink: &mut impl Sink) {
         let Some(mut entry) = self.table.remove(slot, class) else { return };
-        self.take_up(entry.flow.uid);
+        self.take_up(entry.flow.uid, slot);
         self.journal.closed(entry.flow.uid);
         let outcome = if entry.condemned { Outcome::Erroneous } else { outcome };
         let counter = match outcome {
@@ -469,7 +511,9 @@ impl Tracker {
             Outcome::Erroneous => &mut self.counters.flows_erroneous,
         };
         *counter = counter.saturating_add(1);
+        self.in_hand = entry.held();
         let (summary, delta) = entry.close(sink);
+        self.in_hand = 0;
         self.held = self.held.saturating_add(delta);
         self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(summary.missed_bytes);
         sink.flow_closed(&entry.flow, &summary, outcome);
@@ -805,21 +849,25 @@ impl Tracker {
         act: impl FnOnce(&mut Entry, Direction, &Limits, &mut S) -> flow::HeldDelta,
         sink: &mut S,
     ) -> Option<u64> {
-        let limits = self.limits;
         let entry = self.table.entry_mut(slot)?;
         let listed_as = entry.class;
         let uid = entry.flow.uid;
-        self.maybe_current = Some(uid);
+        self.maybe_current = Some((uid, slot));
         if let Some(hand) = &self.maybe_hand {
             hand.flow(uid);
         }
         self.maybe_last = Some(entry.flow);
         let direction = entry.direction(source);
         entry.count(direction, ip.total_len, ip.ttl, packet.ts_ns.max(entry.flow.first_ts_ns));
-        let delta = act(entry, direction, &limits, sink);
+        self.in_hand = entry.held();
+        let delta = act(entry, direction, &self.limits, sink);
         let class = entry.class;
+        self.in_hand = 0;
         self.held = self.held.saturating_add(delta);
         self.table.touch(slot, listed_as, class, packet.ts_ns);
+        if listed_as != class {
+            self.note_due(slot, class);
+        }
         if u64::try_from(self.held).is_ok_and(|held| held > self.limits.reassembly_bytes) {
             self.close(slot, class, Outcome::Evicted, sink);
         }
@@ -866,7 +914,7 @@ impl Tracker {
             first_ts_ns: ts_ns,
             maybe_outer,
         };
-        self.take_up(uid);
+        self.take_up(uid, flow.slot);
         self.journal.opened(flow.slot, Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
         let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
         let mut entry = Entry::new(flow, class, vlan, policies, self.statistics);
@@ -874,6 +922,7 @@ impl Tracker {
             entry.history.flip();
         }
         let slot = self.table.insert(&key, entry);
+        self.note_due(slot, class);
         sink.flow_opened(&flow);
         Some(slot)
     }

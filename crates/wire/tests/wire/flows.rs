@@ -384,7 +384,7 @@ fn numbers_of_flows_carry_the_lane_and_slots_are_used_again() {
 fn condemned_flow_ends_erroneous_and_its_neighbour_goes_on() {
     let mut talk = Talk::new(Limits::default());
     talk.handshake(1_000, 5_000);
-    talk.tracker.condemn(talk.tape.flows[0].uid);
+    talk.tracker.condemn(talk.tape.flows[0].uid, talk.tape.flows[0].slot);
     talk.orig(1_000, 5_000, ACK, b"not told");
     talk.raw(&udp4((1_000, 2_000), b"told"));
     talk.finish();

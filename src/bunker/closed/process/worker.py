@@ -110,6 +110,7 @@ class Worker:
             ),
         )
         self.engine = self._new_engine()
+        self._engine_counters = tuple(Counter.maybe(name) for name in self.engine.counter_names())
         spool = settings.spool
         keys = KeyStore.attach(spool.keys_fd, writable=False)
         os.close(spool.keys_fd)  # whoever takes over this process has no second mapping to ask for
@@ -160,7 +161,7 @@ class Worker:
     def _new_engine(self) -> Engine:
         engine = Engine(
             lane=self.settings.spool.lane,
-            want=sorted(self.dispatcher.kinds | {"flow"}),
+            want=sorted(self.dispatcher.kinds),
             needs=sorted(self.dispatcher.needs),
             seed=self.settings.seed,
             verify_checksums=self.experiment.verify_checksums,
@@ -438,7 +439,7 @@ class Worker:
             self.link.send(Released(number=keep_from - 1))
 
     def _engine_counts(self) -> dict[Counter, int]:
-        found = ((Counter.maybe(name), value) for name, value in self.engine.counters().items())
+        found = zip(self._engine_counters, self.engine.counter_values(), strict=True)
         return {counter: value for counter, value in found if counter is not None}
 
     def _count(self) -> None:
