@@ -52,8 +52,8 @@ def test_there_is_no_open_box_no_command_line_and_no_builder(tree: Path) -> None
     assert {"closed", "experiment", "policy", "model", "native", "analyzers", "api"} <= own
 
 
-OPTIONAL = {"hyperscan"}
-"""Imported where an analyzer asks for it; the image does not have it (docs/image.md)."""
+OPTIONAL = {"hyperscan", "re2"}
+"""Imported where an analyzer asks for them; the image has neither (docs/image.md)."""
 
 
 def test_what_its_python_imports_is_there(tree: Path) -> None:
