@@ -87,7 +87,7 @@ def test_a_receiver_killed_twice_has_every_batch_once(way: str, trace: Path, tmp
             wait_for_beats(out, seen + 1)
     _, told = run.communicate(timeout=120)
     assert run.returncode == 0, told
-    assert told.count(b"the open box is back") == 2, told
+    assert told.count(b"the open box is back") >= 2, told  # a dying one may take a connection once more
     assert box.end() == 0
     assert bunker("verify", str(out)).returncode == 0
     assert released(out, "seen") == released(whole, "seen")

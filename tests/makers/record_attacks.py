@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from bunker.experiment.bundle import seal
-from bunker.model.fields import Field, FieldType, RecordSchema
+from bunker.model.fields import Field, FieldType
 from bunker.native.clear import Gate
 from bunker.native.wire import Batch
 from bunker.policy.load import policy_of
@@ -37,7 +37,7 @@ SIZES = (20, 900, 9_000, 90_000)
 START_NS = 1_700_000_000_000_000_000
 SCANNER, ATTACKER_SITE, PAGES_SITE = "93.184.216.99", "marked-by-attacker.com", "pages-of-note.com"
 CLIENT_FIELDS, SERVER_FIELDS = ("orig_h", "client"), ("resp_h", "server")
-NAME_FIELDS = ("host", "query", "server_name", "mailfrom", "site")
+NAME_FIELDS = ("host", "query", "server_name", "mailfrom", "sender", "site")
 SIZE_FIELDS = ("response_body_len", "size", "ttl_min", "resp_bytes", "orig_bytes", "request_body_len")
 
 
@@ -184,11 +184,11 @@ def release(experiment: Path, world: World, changed: Changes = ()) -> dict[str, 
     out = {}
     for record in policy.rules:
         if policy.rules[record]:
-            out[record] = _release(policy, bundle.schemas[record], _in_company(policy, record, world.events))
+            out[record] = release_record(policy, record, in_company(policy, record, world.events))
     return out
 
 
-def _in_company(policy: Policy, record: str, events: list[Event]) -> list[Event]:
+def in_company(policy: Policy, record: str, events: list[Event]) -> list[Event]:
     """Without those that a threshold on names holds back, so that what leaves can be laid beside what came in."""
     if record not in policy.company:
         return events
@@ -198,7 +198,9 @@ def _in_company(policy: Policy, record: str, events: list[Event]) -> list[Event]
     return [event for event in events if len(clients[event.name]) >= policy.company[record].k]
 
 
-def _release(policy: Policy, schema: RecordSchema, events: list[Event]) -> Released:
+def release_record(policy: Policy, record: str, events: list[Event]) -> Released:
+    """Clear each event as a row of this record, one after the other, under keys drawn for it."""
+    schema = policy.schemas[record]
     gate = Gate(policy.compiled(), {name: one.described() for name, one in policy.schemas.items()})
     columns = [_cells(one, events) for one in schema.fields]
     whole = Batch.from_arrow(pa.record_batch(columns, names=[one.name for one in schema.fields])).conform(

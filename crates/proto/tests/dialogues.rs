@@ -630,6 +630,24 @@ fn ssh_tells_what_both_would_choose() {
 }
 
 #[test]
+fn ssh_is_found_behind_the_lines_that_may_come_before_it() {
+    let (server, client) = ("SSH-1.99-Cisco-1.25\n", "SSH-2.0-x\r\n");
+    let whole = [s(&format!("hello\r\nthere\r\n{server}")), c(client)];
+    let in_pieces = [s("hello\r\n"), s("there\r\n"), s(server), c(client)];
+    let columns = ["client", "server"];
+    let expected = ["SSH-2.0-x SSH-1.99-Cisco-1.25"];
+    assert_eq!(tcp(&whole).rows(MessageKind::Ssh, &columns), expected, "on any port");
+    for turns in [&whole[..], &in_pieces] {
+        let seen = played(turns, 5, 6, (40_001, 22));
+        assert_eq!(
+            (seen.service.as_str(), seen.rows(MessageKind::Ssh, &columns)),
+            ("ssh", expected.map(String::from).to_vec())
+        );
+    }
+    assert_eq!(played(&[s("hello\r\n"), c("bye\r\n")], 5, 6, (40_001, 22)).service, "");
+}
+
+#[test]
 fn ftp_is_not_taken_for_mail() {
     let seen = tcp(&[s("220 files.example\r\n"), c("USER x\r\n"), s("331 pass\r\n"), c("PASS y\r\n"), s("230 in\r\n")]);
     assert_eq!((seen.service.as_str(), seen.batches.len()), ("", 0));

@@ -165,7 +165,8 @@ class Releaser:
         self.lanes = [
             Lane(number=number, fd=fd, reader=self._frame_reader()) for number, fd in enumerate(settings.records_fds)
         ]
-        self.outlet = Outlet(settings.egress_fd, sealer=sealer_for(bundle.experiment.seal_to))
+        # Nothing is said again from here: who connects anew outside of the box keeps what it sent itself.
+        self.outlet = Outlet(settings.egress_fd, resend_bytes=0, sealer=sealer_for(bundle.experiment.seal_to))
         self.envelopes = Envelopes(
             Birth(
                 run=settings.run,
