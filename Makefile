@@ -11,7 +11,7 @@ CORPUS := $(or $(BUNKER_CORPUS),$(wildcard ../shared/corpus ../../shared/corpus)
 CAPTURES := $(if $(CORPUS),$(wildcard $(addsuffix /*/*.pcap,$(CORPUS)) $(addsuffix /*/*.pcapng,$(CORPUS))))
 RUST := $(shell find crates -name '*.rs' -o -name 'Cargo.toml' 2>/dev/null) Cargo.toml Cargo.lock
 
-.PHONY: help setup demo demo-live test test-faults test-image check bench test-rust test-python lint fuzz clean
+.PHONY: help setup demo demo-live test test-faults test-week test-image check bench test-rust test-python lint fuzz clean
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test-python: setup
 test-faults: setup ## the long fault tests: 100,000 flows, 100 kills
 	BUNKER_FLOWS=100000 BUNKER_KILLS=25 $(BIN)/pytest -q --timeout 1800 tests/fault/test_many_flows.py tests/fault/test_killed.py
 
+test-week: setup ## a week of continuous tracing in seven minutes: every packet accounted for, memory flat, the buffer drawn
+	BUNKER_DAY_S=60 $(BIN)/pytest -q -s --timeout 1800 tests/fault/test_week.py
+
 test-image: setup ## attacks on the sealed image from outside, emulated (BUNKER_IMAGE=DIR: another image than the quick one)
 	$(BIN)/pytest -q tests/image -o python_files='test_*.py attack_*.py' -o timeout=1800
 
@@ -63,6 +66,9 @@ fuzz: ## every target over mutated seeds and the peers' captures, every cut: som
 bench: setup ## the paper's experiments beside today's tools
 	$(BIN)/bunker bench capture
 	$(BIN)/bunker bench analysis
+	$(BIN)/bunker bench clear
+	$(BIN)/bunker bench faults
+	$(BIN)/bunker bench patterns
 
 clean: ## remove what was built
 	rm -rf target $(VENV) out

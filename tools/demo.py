@@ -144,8 +144,8 @@ def replay(device: str, path: Path) -> None:
             sender.send(frame)
     arp = sum(frame[12:14] == b"\x08\x06" for _, frame in packets)
     say(
-        f"  replayed {len(packets):,} packets in {time.monotonic() - started:.1f} s, {len(packets) - arp:,} of them IP: "
-        "the experiment's filter takes nothing else"
+        f"  replayed {len(packets):,} packets in {time.monotonic() - started:.1f} s, "
+        f"{len(packets) - arp:,} of them IP: the experiment's filter takes nothing else"
     )
 
 

@@ -58,7 +58,9 @@ BATCH_RETRIES = Limit(
 )
 FLOWS_TIMED = Limit(default=4096, unit="flows", reason="whose time in analyzers is remembered")
 LEDGER_BYTES = Limit(
-    default=128 << 20, unit="bytes", reason="two halves, each takes FLOWS open flows of 40 bytes; used pages only"
+    default=320 << 20,
+    unit="bytes",
+    reason="two halves, each takes FLOWS open flows of 40 bytes, 80 more if their blocks are gone; used pages only",
 )
 RESTART_SHARE = Limit(
     default=40,
@@ -93,6 +95,11 @@ OUTPUT_ALLOWANCE = Limit(
 THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
 LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
 POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")
+CLOCK_STEP_MS = Limit(
+    default=500,
+    unit="ms",
+    reason="a wall clock that is set by more is told; ntpd slews what is below 128 ms",
+)
 STAGING_BUFFERS = Limit(
     default=8,
     unit="blocks",
@@ -117,6 +124,21 @@ RELEASED_FIELDS = Limit(default=512, unit="fields", reason="fields of one record
 DIAGNOSTICS_EVENTS = Limit(default=1024, unit="events", reason="events of one envelope; more are counted, not listed")
 EGRESS_RESERVE_BYTES = Limit(
     default=4 << 20, unit="bytes", reason="part of the queue that records may not use: hours of heartbeats, and the end"
+)
+RELAY_QUEUE_BYTES = Limit(
+    default=160 << 20,
+    unit="bytes",
+    reason="envelopes that the command outside the box holds for a lost open box: two of the largest, and a third more",
+)
+RELAY_RETRY_S = Limit(default=15, unit="seconds", reason="longest pause between two tries to reach a lost open box")
+RELAY_PATIENCE_S = Limit(
+    default=7200, unit="seconds", reason="after the end of a run; twice the hour for which an open box may be gone"
+)
+RELAY_CLOSE_S = Limit(
+    default=10, unit="seconds", reason="until the other end has closed after the last envelope; acknowledged at once"
+)
+EGRESS_DRAIN_S = Limit(
+    default=7200, unit="seconds", reason="the releaser's last word may wait so long; keys are gone by then"
 )
 SEGMENT_BYTES = Limit(
     default=256 << 20, unit="bytes", reason="one file of stored envelopes; as one rotated pcap of dumpcap -b"
@@ -177,8 +199,26 @@ RUN_DISK_BUNDLE_BYTES = Limit(
 MACHINE_CONNECT_S = Limit(
     default=60, unit="seconds", reason="how long a machine that has started looks for its open box before it powers off"
 )
+MACHINE_LOOK_S = Limit(
+    default=1, unit="seconds", reason="how often process 1 looks whether the open box asks for the end"
+)
+MACHINE_DELIVER_S = Limit(
+    default=10,
+    unit="seconds",
+    reason="how long a machine whose run has ended waits for its last bytes to be acknowledged",
+)
 MACHINE_SPARE_BYTES = Limit(
     default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
+)
+TPM_ANSWER_BYTES = Limit(
+    default=4096, unit="bytes", reason="the longest answer that TPM 2.0 allows (TPM2_MAX_RESPONSE_SIZE)"
+)
+TPM_RETRIES = Limit(default=100, unit="tries", reason="a TPM may ask for a command again (TPM_RC_RETRY); 20 ms apart")
+TPM_LOG_BYTES = Limit(
+    default=1 << 20, unit="bytes", reason="firmware's event log; EDK2 reserves 64 KiB, servers use more"
+)
+ATTESTED_EVENTS = Limit(
+    default=32, unit="events", reason="what firmware starts before the kernel: drivers of cards, a boot manager"
 )
 
 

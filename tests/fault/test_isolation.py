@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from boxes import balanced, bunker, counters, events
+from boxes import Study, balanced, bunker, counters, events
 from faulty import BATCH_TAIL, KINDS, Pair, faulty_study, make_trace, released
 
 REQUESTS = 400
@@ -125,24 +125,45 @@ def test_a_fault_in_every_flow_ends_the_run_with_a_clear_word(trace: Path, tmp_p
     assert counters(out)["keys_destroyed"] == counters(out)["keys_created"] > 0
 
 
-def test_flows_whose_blocks_are_gone_are_counted_at_a_restart(tmp_path: Path) -> None:
-    """A small spool does not keep all blocks that open flows began in: what cannot be opened again is counted."""
+def test_flows_whose_blocks_are_gone_end_erroneous_with_a_record(tmp_path: Path) -> None:
+    """A small spool does not keep all blocks that open flows began in: what cannot be read again from its start goes on
+    under its number and ends erroneous; nothing else changes, not even the numbers of later flows."""
     trace = make_trace(tmp_path / "t.pcap", 8_000)
     whole, out = tmp_path / "whole", tmp_path / "out"
-    assert faulty_study(tmp_path / "w", "exit", set(), spool="6MB").run(whole, "--read", str(trace)).returncode == 0
-    flows = flows_of(whole)
-    # The last of the trace: by then most blocks are gone.
-    guilty = {max(flows, key=lambda flow: (flow[1], flow[0]))}
-    done = faulty_study(tmp_path / "s", "exit", guilty, spool="6MB").run(out, "--read", str(trace))
+    assert numbered(tmp_path / "w", set()).run(whole, "--read", str(trace)).returncode == 0
+    # One in the middle of the trace, one at its end: by then most blocks are gone.
+    flows = sorted(flows_of(whole), key=lambda flow: (flow[1], flow[0]))
+    guilty = {flows[len(flows) // 2], flows[-1]}
+    done = numbered(tmp_path / "s", guilty).run(out, "--read", str(trace))
     assert done.returncode == 0, done.stderr
     told = [event for event in events(out) if event["kind"] == "flow_left_out"]
     gone = sum(event["count"] for event in told if event["reason"] == "key_gone")
     assert gone > 0
     found = counters(out)
-    assert found["flows_erroneous"] == gone + 1
+    assert found["flows_erroneous"] == gone + 2
+    assert found["flows_opened"] == counters(whole)["flows_opened"]
     assert found["flows_opened"] == sum(
         found[f"flows_{outcome}"] for outcome in ("completed", "timed_out", "ended", "evicted", "erroneous")
     )
     assert balanced(found)
-    assert len(released(out, "ended")) == len(released(whole, "ended")) - gone
-    assert released(out, "seen") == [row for row in released(whole, "seen") if (row[0], row[1]) not in guilty]
+    ended, expected = released(out, "ended"), released(whole, "ended")
+    assert len(ended) == len(expected), "each flow has a record"
+    lost = {row[:2] for row in ended if row[-2:] == ("killed", "erroneous")}
+    assert len(lost) == gone
+    spared = lost | guilty
+    assert [row for row in ended if row[:2] not in spared] == [row for row in expected if row[:2] not in spared]
+    seen = released(out, "seen")
+    assert set(seen) <= set(released(whole, "seen"))
+    assert len(set(seen)) == len(seen), "no record twice"
+    assert bunker("verify", str(out)).returncode == 0
+
+
+def numbered(folder: Path, guilty: set[Pair]) -> Study:
+    """A study with little spool whose flow records tell the flow's number instead of its packets and bytes."""
+    one = faulty_study(folder, "exit", guilty, spool="6MB")
+    mine = one.folder / "mine.py"
+    text = mine.read_text()
+    told = "packets=one.orig_pkts + one.resp_pkts, size=one.resp_bytes,"
+    assert told in text
+    mine.write_text(text.replace(told, "packets=one.uid, size=0,"))
+    return one

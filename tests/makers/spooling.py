@@ -106,7 +106,13 @@ def doors_of(files: LaneFiles) -> list[int]:
 @contextmanager
 def spool(directory: Path, *, lanes: int = 1, slots: int = 2, slot_bytes: int = 2 * PAGE) -> Iterator[list[Lane]]:
     """Lanes of FILES files with `slots` slots each; all is closed afterwards."""
-    claimed = claim(directory, lanes=lanes, size=lanes * FILES * slots * slot_bytes, block_bytes=slot_bytes - TAG_BYTES)
+    claimed = claim(
+        directory,
+        lanes=lanes,
+        size=lanes * FILES * slots * slot_bytes,
+        block_bytes=slot_bytes - TAG_BYTES,
+        wanted=FILES,
+    )
     stores, made = [], []
     for number, files in enumerate(claimed):
         stores.append(create_store(FILES)[0])

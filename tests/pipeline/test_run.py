@@ -335,13 +335,15 @@ def test_a_receiver_that_vanishes_does_not_stop_the_run(tmp_path: Path) -> None:
         listener.bind(str(place))
         listener.listen()
         process = subprocess.Popen(
-            [*BUNKER, "run", str(one.file), "--to", f"unix:{place}", "--read", str(TRAFFIC)], stderr=subprocess.PIPE
+            [*BUNKER, "run", str(one.file), "--to", f"unix:{place}", "--patience", "1", "--read", str(TRAFFIC)],
+            stderr=subprocess.PIPE,
         )
         connection, _ = listener.accept()
         connection.recv(1000)
         connection.close()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1, "the last word could not be said"
+    assert b"trying to reach it again" in told
     assert b"Traceback" not in told
 
 

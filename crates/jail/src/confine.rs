@@ -32,6 +32,7 @@ const SPARE_DESCRIPTORS: u64 = 128;
 /// A step that must not be missing: descriptors, ids, no_new_privs, dumpable, or the filter could not be made.
 pub fn confine(spec: &Spec) -> Result<Record, JailError> {
     let mut record = Record::default();
+    sys::set_name(spec.role.process_name());
     sys::new_session();
     sys::private_umask();
     descriptors(spec, &mut record)?;

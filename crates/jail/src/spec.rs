@@ -33,6 +33,18 @@ impl Role {
             _ => None,
         }
     }
+
+    /// Its name in lists of processes: the kernel keeps fifteen bytes.
+    #[must_use]
+    pub const fn process_name(self) -> &'static std::ffi::CStr {
+        match self {
+            Role::Supervisor => c"bunker-super",
+            Role::Capturer => c"bunker-capturer",
+            Role::Worker => c"bunker-worker",
+            Role::Releaser => c"bunker-releaser",
+            Role::External => c"bunker-external",
+        }
+    }
 }
 
 /// A size-limited volatile directory for one uid of the box.

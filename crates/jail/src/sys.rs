@@ -33,6 +33,12 @@ pub fn prctl(step: &'static str, option: libc::c_int, first: u64, second: u64) -
     answer(step, libc::c_long::from(value)).map(|value| value as i32)
 }
 
+/// What lists of processes show this one as; at most fifteen bytes of it.
+pub fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: the name is a string with its zero byte and outlives the call, which copies it. It cannot fail otherwise.
+    let _ = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
 /// Move into new namespaces.
 pub fn unshare(step: &'static str, flags: libc::c_int) -> Result<()> {
     // SAFETY: takes one integer; it fails (EINVAL) instead of doing harm if there are other threads.

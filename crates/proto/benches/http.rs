@@ -1,7 +1,7 @@
 //! HTTP: heads alone, connections, and the whole engine from packets in memory to columns.
 //!
 //! `cargo bench -p bunker-proto --bench http`. With `BUNKER_SPIN=engine_keepalive` (or another name below) it only repeats that
-//! one for about ten seconds of packets: something for a profiler to look at.
+//! one, 20 times or as `BUNKER_TURNS` says: something for a profiler to look at, or for callgrind to count instructions of.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -183,23 +183,23 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn spin(name: &str) {
+fn spin(name: &str, turns: usize) {
     let made = match name {
         "engine_keepalive" => blocks(REQUESTS / 100, 100),
         "engine_close" => blocks(REQUESTS, 1),
         _ => Vec::new(),
     };
     let mut total = 0;
-    for _ in 0..20 {
+    for _ in 0..turns {
         total += if made.is_empty() { through_connection(REQUESTS) as usize } else { through_engine(&made) };
     }
-    assert_eq!(total, 20 * REQUESTS as usize);
+    assert_eq!(total, turns * REQUESTS as usize);
 }
 
 fn main() {
     #[allow(clippy::disallowed_methods, reason = "a profiler starts one part of the benchmark by name")]
     if let Ok(name) = std::env::var("BUNKER_SPIN") {
-        spin(&name);
+        spin(&name, std::env::var("BUNKER_TURNS").map_or(20, |turns| turns.parse().unwrap()));
         return;
     }
     let mut criterion = Criterion::default().configure_from_args();

@@ -14,7 +14,7 @@ use crate::mail::{ImapStream, Mail, PopStream, SmtpStream, mail_of};
 use crate::ntp::{NtpDatagrams, looks_like_ntp};
 use crate::parser::{DatagramParser, StreamParser};
 use crate::quic::{QuicDatagrams, looks_like_quic};
-use crate::ssh::{SshStream, looks_like_ssh};
+use crate::ssh::{SshStream, looks_like_ssh, ssh_behind_lines};
 use crate::tls::{TlsStream, looks_like_tls};
 
 /// Bytes of one direction that are kept while the protocol is unknown. Zeek's DPD buffer: 1,024; a mail banner fits twice.
@@ -45,6 +45,7 @@ pub struct ByContent;
 impl Detect for ByContent {
     fn stream(&self, flow: &Flow, orig: &[u8], resp: &[u8]) -> Found<dyn StreamParser> {
         let mut wait = false;
+        let on_ssh_port = flow.orig.port == 22 || flow.resp.port == 22;
         for bytes in [orig, resp] {
             if bytes.is_empty() {
                 continue;
@@ -61,7 +62,12 @@ impl Detect for ByContent {
             }
             match looks_like_ssh(bytes) {
                 Some(true) => return Found::Parser(Box::new(SshStream::default())),
-                Some(false) => {}
+                Some(false) => match ssh_behind_lines(bytes) {
+                    Some(true) => return Found::Parser(Box::new(SshStream::default())),
+                    // Any text might become SSH; only on its port is that worth waiting for.
+                    None => wait |= on_ssh_port,
+                    Some(false) => {}
+                },
                 None => wait = true,
             }
         }

@@ -61,6 +61,18 @@ pub fn looks_like_ssh(bytes: &[u8]) -> Option<bool> {
     }
 }
 
+/// Whether SSH follows lines of text, which a server may send before its identification (RFC 4253 section 4.2): None while there are
+/// only such lines.
+#[must_use]
+pub fn ssh_behind_lines(bytes: &[u8]) -> Option<bool> {
+    const START: &[u8] = b"\nSSH-";
+    if let Some(at) = memchr::memmem::find(bytes, START) {
+        return looks_like_ssh(bytes.get(at.saturating_add(1)..).unwrap_or_default());
+    }
+    let is_text = bytes.iter().all(|byte| *byte >= b' ' && *byte != 0x7F || matches!(byte, b'\t' | b'\r' | b'\n'));
+    if is_text { None } else { Some(false) }
+}
+
 /// The ten lists of names of an offer (RFC 4253 section 7.1).
 fn offer(payload: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut rest = payload.strip_prefix(&[KEXINIT])?.get(16..)?;
@@ -278,5 +290,15 @@ mod tests {
         assert_eq!(looks_like_ssh(b"SSH-2"), Some(true));
         assert_eq!(looks_like_ssh(b"SSH-x"), Some(false));
         assert_eq!(looks_like_ssh(b"GET "), Some(false));
+        for (bytes, expected) in [
+            (&b"hello\r\nthere\r\n"[..], None),
+            (b"hello\r\nSSH", None),
+            (b"hello\r\nSSH-2.0-x\r\n", Some(true)),
+            (b"hello\nSSH-", None),
+            (b"hello\nSSH-x", Some(false)),
+            (b"hello\n\0", Some(false)),
+        ] {
+            assert_eq!(ssh_behind_lines(bytes), expected);
+        }
     }
 }

@@ -20,6 +20,9 @@ use crate::errors::arrow_error;
 use crate::hand::Hand;
 use crate::row::Rows;
 
+/// Bytes set aside at most before it is known how long a batch is on the pipe.
+const FRAME_ROOM: usize = 8 << 20;
+
 /// Rows in columns. Immutable; its memory is shared by what is made of it.
 #[pyclass(frozen, module = "bunker._core")]
 pub struct Batch {
@@ -39,7 +42,7 @@ impl Batch {
         column.as_primitive_opt::<UInt64Type>().ok_or_else(|| PyTypeError::new_err("column uid is not of type FlowId"))
     }
 
-    fn keep(&self, py: Python<'_>, keep: &BooleanArray) -> PyResult<Self> {
+    pub fn keep(&self, py: Python<'_>, keep: &BooleanArray) -> PyResult<Self> {
         arrow_select::filter::filter_record_batch(&self.batch, keep)
             .map(|batch| Self { batch })
             .map_err(|error| arrow_error(py, "filter", &error))
@@ -192,7 +195,9 @@ impl Batch {
     /// As an Arrow IPC stream: what crosses a pipe.
     fn ipc<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let written = py.detach(|| {
-            let mut writer = StreamWriter::try_new(Vec::new(), &self.batch.schema())?;
+            // Room for all of it at once: growing would copy megabytes several times. What is beyond a frame is cut anyway.
+            let room = self.batch.get_array_memory_size().min(FRAME_ROOM);
+            let mut writer = StreamWriter::try_new(Vec::with_capacity(room), &self.batch.schema())?;
             writer.write(&self.batch)?;
             writer.finish()?;
             writer.into_inner()

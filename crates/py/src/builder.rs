@@ -3,15 +3,20 @@
 //! Rules of this file:
 //! 1. An error names the field and its type, never the value.
 //! 2. A record that does not fit leaves no trace.
+use std::collections::HashSet;
+
+use arrow_array::BooleanArray;
 use bunker_proto::columns::{AnyColumn, AnyTable, FieldType, MessageKind, OwnedField, TextItems};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
 use crate::address::{Address, NoAddress};
 use crate::batch::Batch;
 use crate::errors::{arrow_error, configuration_error};
+use crate::hand::Hand;
+use crate::owners::Owners;
 
 enum Misfit {
     Type,
@@ -114,13 +119,21 @@ fn fill(column: &mut AnyColumn, value: &Bound<'_, PyAny>) -> Result<(), Misfit> 
 #[pyclass(module = "bunker._core")]
 pub struct RecordBuilder {
     table: AnyTable,
+    maybe_owners: Option<Owners>,
 }
 
 #[pymethods]
 impl RecordBuilder {
+    /// With `owners` (hand page, records that one flow may make until `finish`, the exception if it makes more) each record belongs
+    /// to the flow in hand.
     #[new]
+    #[pyo3(signature = (fields, owners = None))]
     #[allow(clippy::needless_pass_by_value)]
-    fn new(py: Python<'_>, fields: Vec<(String, String, bool)>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        fields: Vec<(String, String, bool)>,
+        owners: Option<(PyRef<'_, Hand>, usize, Py<PyType>)>,
+    ) -> PyResult<Self> {
         let fields = fields
             .into_iter()
             .map(|(name, kind, nullable)| match FieldType::from_name(&kind) {
@@ -131,15 +144,17 @@ impl RecordBuilder {
                 }
             })
             .collect::<PyResult<Vec<_>>>()?;
-        Ok(Self { table: AnyTable::new(fields) })
+        let maybe_owners = owners.map(|(hand, most, too_many)| Owners::new(&hand, most, too_many));
+        Ok(Self { table: AnyTable::new(fields), maybe_owners })
     }
 
     /// Append a record: its values in the order of the fields.
-    fn append(&mut self, values: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn append(&mut self, py: Python<'_>, values: &Bound<'_, PyAny>) -> PyResult<()> {
         let values = items(values).map_err(|_| PyTypeError::new_err("a record is a tuple or list of its values"))?;
         if values.len() != self.table.fields().len() {
             return Err(PyValueError::new_err("a record has as many values as fields"));
         }
+        let owner = self.maybe_owners.as_mut().map(|owners| owners.admit(py)).transpose()?;
         self.table.push(|index, field, column| {
             let Some(value) = values.get(index) else { return Err(Misfit::Type.error(field)) };
             if value.is_none() {
@@ -150,12 +165,28 @@ impl RecordBuilder {
                 return Ok(());
             }
             fill(column, value).map_err(|misfit| misfit.error(field))
-        })
+        })?;
+        if let Some((owners, flow)) = self.maybe_owners.as_mut().zip(owner) {
+            owners.push(flow);
+        }
+        Ok(())
     }
 
     /// The records as a batch; the builder starts over.
     fn finish(&mut self, py: Python<'_>) -> PyResult<Batch> {
-        self.table.finish().map(|batch| Batch { batch }).map_err(|error| arrow_error(py, "records", &error))
+        self.finish_without(py, HashSet::new())
+    }
+
+    /// The same without the records of these flows.
+    #[allow(clippy::needless_pass_by_value)]
+    fn finish_without(&mut self, py: Python<'_>, condemned: HashSet<u64>) -> PyResult<Batch> {
+        let maybe_kept = self.maybe_owners.as_mut().and_then(|owners| owners.take(&condemned));
+        let batch =
+            self.table.finish().map(|batch| Batch { batch }).map_err(|error| arrow_error(py, "records", &error))?;
+        match maybe_kept {
+            None => Ok(batch),
+            Some(kept) => batch.keep(py, &BooleanArray::from(kept)),
+        }
     }
 
     fn __len__(&self) -> usize {

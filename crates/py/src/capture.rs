@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use zeroize::Zeroize;
+use zeroize::zeroize_bytes;
 
 /// A block of packets from a capture file. Supports the buffer protocol, read-only; overwritten when it goes.
 #[pyclass(frozen, module = "bunker._core")]
@@ -41,7 +41,8 @@ impl PackedBlock {
 
 impl Drop for PackedBlock {
     fn drop(&mut self) {
-        self.bytes.zeroize();
+        // In one stroke: byte by byte it was half of what reading a capture file costs.
+        zeroize_bytes(&mut self.bytes);
     }
 }
 

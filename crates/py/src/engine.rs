@@ -44,10 +44,12 @@ pub fn panic_sites() -> Vec<(String, u32)> {
     PANIC_SITES.lock().map(|sites| sites.clone()).unwrap_or_default()
 }
 
-type Encoded<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+type Encoded<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
 fn encoded<'py>(py: Python<'py>, journal: &Journalled) -> Encoded<'py> {
-    (PyBytes::new(py, &journal.opened), PyBytes::new(py, &journal.ended), PyBytes::new(py, &journal.condemned))
+    let [opened, ended, condemned, stranded] =
+        [&journal.opened, &journal.ended, &journal.condemned, &journal.stranded].map(|part| PyBytes::new(py, part));
+    (opened, ended, condemned, stranded)
 }
 
 fn fault_of(word: &str) -> PyResult<Fault> {
@@ -183,6 +185,11 @@ impl Engine {
         py.detach(|| engine.expire(now_ns));
     }
 
+    /// The clock that stamps packets was set by so many ns; packets stamped before may still come.
+    const fn clock_stepped(&mut self, by_ns: i64) {
+        self.engine.clock_stepped(by_ns);
+    }
+
     /// The lane has ended: every flow ends.
     fn finish(&mut self, py: Python<'_>) {
         let engine = &mut self.engine;
@@ -228,7 +235,7 @@ impl Engine {
         self.engine.keep_journal();
     }
 
-    /// (begun, ended, condemned) since the last call, encoded.
+    /// (begun, ended, condemned, stranded) since the last call, encoded; stranded ones are told by `strand` and `whole_journal` alone.
     fn take_journal<'py>(&mut self, py: Python<'py>) -> Encoded<'py> {
         encoded(py, &self.engine.take_journal())
     }
@@ -250,20 +257,39 @@ impl Engine {
 
     /// Before the first block: blocks are read again from now on; journals of the engine that read them before, and its last clock.
     #[allow(clippy::needless_pass_by_value)]
-    fn read_again(&mut self, journals: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>, clock: (u64, u64)) {
-        let journals: Vec<Journalled> =
-            journals.into_iter().map(|(opened, ended, condemned)| Journalled { opened, ended, condemned }).collect();
+    fn read_again(&mut self, journals: Vec<[Vec<u8>; 4]>, clock: (u64, u64)) {
+        let journals: Vec<Journalled> = journals
+            .into_iter()
+            .map(|[opened, ended, condemned, stranded]| Journalled { opened, ended, condemned, stranded })
+            .collect();
         self.engine.read_again(&journals, clock);
     }
 
-    /// All has been read again; how many flows could not be opened again, because their first blocks are gone.
-    fn caught_up(&mut self) -> usize {
+    /// Blocks before this one are about to be given back: flows that cannot be opened again without them, encoded. Who talks stands in
+    /// it.
+    fn strand<'py>(&mut self, py: Python<'py>, before: u64) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.engine.strand(before))
+    }
+
+    /// All has been read again. (Flows that go on and end erroneous, because their first blocks are gone; flows of which not even
+    /// that is known.)
+    fn caught_up(&mut self) -> (usize, usize) {
         self.engine.caught_up()
     }
 
     /// Every count by its name.
     fn counters(&self) -> HashMap<String, u64> {
         self.engine.counters().into_iter().collect()
+    }
+
+    /// The same without names, always in the order of `counter_names`: for whoever asks after every block.
+    fn counter_values(&self) -> Vec<u64> {
+        self.engine.counters().into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The names of `counter_values`.
+    fn counter_names(&self) -> Vec<String> {
+        self.engine.counters().into_iter().map(|(name, _)| name).collect()
     }
 
     /// The oldest block that a flow that has not ended began in.

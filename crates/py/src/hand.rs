@@ -37,6 +37,12 @@ impl Hand {
         calls.store(calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// The flow in hand; 0: none.
+    pub fn uid(&self) -> u64 {
+        let [_, _, _, place, ..] = self.words;
+        place.load(Ordering::Relaxed)
+    }
+
     pub const fn share(&self) -> Self {
         Self { words: self.words }
     }

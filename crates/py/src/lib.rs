@@ -11,6 +11,7 @@ mod engine;
 mod errors;
 mod hand;
 mod jail;
+mod owners;
 mod row;
 mod trace;
 

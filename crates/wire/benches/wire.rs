@@ -12,7 +12,7 @@ use bunker_wire::Packet;
 use bunker_wire::event::{Direction, Flow, FlowSummary, Outcome, Sink};
 use bunker_wire::limits::Limits;
 use bunker_wire::tracker::overlap::{Overlap, Policy};
-use bunker_wire::tracker::{Checksums, Tracker};
+use bunker_wire::tracker::{AHEAD, COLD_FLOWS, Checksums, Tracker};
 use bunker_wire::{ip, link};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -112,5 +112,46 @@ fn flows(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, decode, reassembly, flows);
+/// A packet of data to one of so many flows, in a scattered order, shown to the tracker a little ahead as the engine does.
+fn among(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("among");
+    group.sample_size(10);
+    for flows in [1_000_u32, 10_000, 100_000, 1_000_000] {
+        let limits = Limits { flows: flows + 1, ..Limits::default() };
+        let mut tracker = Tracker::new(limits, 0, [1; 16], Checksums::Ignore);
+        for host in 0..flows {
+            tracker.feed(&packet(&frame(0, host, 99, 2, b""), 1_000), &mut Nothing);
+            tracker.feed(&packet(&frame(0, host, 100, 16, &[7; 50]), 1_001), &mut Nothing);
+        }
+        let (mut place, mut seq) = (0_u64, 150_u32);
+        group.throughput(Throughput::Elements(AHEAD as u64));
+        group.bench_function(BenchmarkId::new("data", flows), |bench| {
+            bench.iter_batched(
+                || {
+                    let hosts = (0..AHEAD as u64).map(|next| ((place + next) * 611_953 % u64::from(flows)) as u32);
+                    let frames: Vec<_> = hosts.map(|host| frame(0, host, seq, 16, &[7; 50])).collect();
+                    place += AHEAD as u64;
+                    if place.is_multiple_of(u64::from(flows)) {
+                        seq = seq.wrapping_add(50);
+                    }
+                    frames
+                },
+                |frames| {
+                    if tracker.flows() >= COLD_FLOWS {
+                        for bytes in &frames {
+                            let _ = tracker.expect(&packet(bytes, 2_000));
+                        }
+                    }
+                    for bytes in &frames {
+                        tracker.feed(&packet(bytes, 2_000), &mut Nothing);
+                    }
+                },
+                criterion::BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(all, decode, reassembly, flows, among);
 criterion_main!(all);

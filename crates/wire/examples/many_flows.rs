@@ -1,14 +1,15 @@
 //! What flows cost: CPU time a packet with 10³ to 10⁶ of them alive at once, and memory of an idle one.
 //!
-//! Each flow has a handshake, a request and an answer; then packets of data go to all flows in turn, so that each packet finds its flow
-//! cold once there are more than the caches hold. One number of flows a process: memory is what the kernel says of it.
+//! Each flow has a handshake, a request and an answer; then packets of data go to all flows in a scattered order, so that each packet
+//! finds its flow cold once there are more than the caches hold. As the engine does, the tracker is shown the packets a little ahead
+//! when there are many flows (not with a second argument, `--blind`). One number of flows a process: memory is what the kernel says of it.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // a measurement
 #![allow(clippy::cast_possible_truncation, clippy::disallowed_methods)] // it reads its own time and memory, around the pure crate
 use bunker_wire::Packet;
 use bunker_wire::event::{Direction, Flow, FlowSummary, Outcome, Sink};
 use bunker_wire::ip::sum;
 use bunker_wire::limits::Limits;
-use bunker_wire::tracker::{Checksums, Tracker};
+use bunker_wire::tracker::{AHEAD, COLD_FLOWS, Checksums, Tracker};
 
 struct Bytes(u64);
 
@@ -61,6 +62,22 @@ fn resident_bytes() -> u64 {
     text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 
+const fn packet(bytes: &[u8; 154], length: usize, ts_ns: u64) -> Packet<'_> {
+    Packet {
+        ts_ns,
+        captured: bytes.split_at(length).0,
+        wire_len: length as u32,
+        linktype: 1,
+        vlan: None,
+        checksum_not_ready: false,
+    }
+}
+
+/// The flow that comes at `place`: each once in a round, none near the one before.
+const fn scattered(place: u32, flows: u32) -> u32 {
+    ((place as u64 * 611_953) % flows as u64) as u32
+}
+
 fn main() {
     let flows: u32 = std::env::args().nth(1).map_or(1_000, |text| text.parse().unwrap());
     let limits = Limits { flows: flows + 1, ..Limits::default() };
@@ -68,18 +85,11 @@ fn main() {
     let mut sink = Bytes(0);
     let mut bytes = [0; 154];
     let mut now = 1_000_000_000;
+    let blind = std::env::args().nth(2).is_some_and(|word| word == "--blind");
     let mut feed = |tracker: &mut Tracker, number, back, seq, ack, flags, length| {
         let length = frame(&mut bytes, number, back, seq, ack, flags, length);
         now += 10;
-        let packet = Packet {
-            ts_ns: now,
-            captured: &bytes[..length],
-            wire_len: length as u32,
-            linktype: 1,
-            vlan: None,
-            checksum_not_ready: false,
-        };
-        tracker.feed(&packet, &mut sink);
+        tracker.feed(&packet(&bytes, length, now), &mut sink);
     };
     let empty = resident_bytes();
     for number in 0..flows {
@@ -93,6 +103,7 @@ fn main() {
         feed(&mut tracker, number, true, 500, 200, 16, 100);
     }
     let talked = resident_bytes();
+    let (mut frames, mut later, mut data) = ([[0; 154]; AHEAD], 2_000_000_000_u64, Bytes(0));
     // What the generator costs without the tracker is subtracted.
     let rounds = (2_000_000 / flows).max(2);
     let (mut spent, mut idle) = (u64::MAX, u64::MAX);
@@ -100,8 +111,21 @@ fn main() {
         let before = cpu_ns();
         for round in 0..rounds {
             let seq = 200 + (turn * rounds + round) * 100;
-            for number in 0..flows {
-                feed(&mut tracker, number, false, seq, 600, 16, 100);
+            for start in (0..flows).step_by(AHEAD) {
+                let count = AHEAD.min((flows - start) as usize);
+                for (place, frames) in frames.iter_mut().take(count).enumerate() {
+                    frame(frames, scattered(start + place as u32, flows), false, seq, 600, 16, 100);
+                }
+                let burst = frames.iter().take(count).map(|bytes| packet(bytes, 154, later));
+                if flows as usize >= COLD_FLOWS && !blind {
+                    for packet in burst.clone() {
+                        let _ = tracker.expect(&packet);
+                    }
+                }
+                for packet in burst {
+                    tracker.feed(&packet, &mut data);
+                }
+                later += 160;
             }
         }
         spent = spent.min(cpu_ns() - before);
@@ -109,7 +133,7 @@ fn main() {
         let mut scratch = [0; 154];
         for round in 0..rounds {
             for number in 0..flows {
-                std::hint::black_box(frame(&mut scratch, number, false, round, 600, 16, 100));
+                std::hint::black_box(frame(&mut scratch, scattered(number, flows), false, round, 600, 16, 100));
             }
         }
         idle = idle.min(cpu_ns() - before);

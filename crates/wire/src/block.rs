@@ -42,6 +42,7 @@ pub const PACKED_MAGIC: u32 = 0x424B_4E42;
 pub const PACKED_HEADER: usize = 32;
 
 /// Iterator over a block's packets.
+#[derive(Clone)]
 pub struct Packets<'a> {
     format: BlockFormat,
     block: &'a [u8],

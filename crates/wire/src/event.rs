@@ -94,7 +94,7 @@ pub enum Outcome {
 }
 
 /// Facts about a flow that stand while it lives. `slot` is dense and reused: sinks index side tables with it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
     /// Number in this run: lane in the upper 16 bits, count in the lower 48. Never reused.
     pub uid: u64,

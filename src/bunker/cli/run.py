@@ -12,19 +12,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import click
 
-from bunker.closed.egress.target import open_egress
+from bunker import limits
+from bunker.closed.egress.relay import Relay
+from bunker.closed.egress.target import FileTarget, open_egress, parse_target
 from bunker.closed.process.inline import run_inline
 from bunker.closed.process.jail import Process
 from bunker.closed.process.setup import Source, start_box
 from bunker.closed.process.supervisor import EXIT_DAMAGED
-from bunker.errors import BoxError, ConfigurationError
+from bunker.errors import BoxError, BunkerError, ConfigurationError
 from bunker.experiment.bundle import Bundle, read_bundle
 from bunker.model import diagnostics
 from bunker.model.diagnostics import DiagnosticKind
@@ -37,7 +40,7 @@ _LOUD = "closed box NONE: diagnostic mode. Anybody on this machine can read the 
 
 
 @contextmanager
-def _signals_to(process: Process) -> Iterator[None]:
+def _signals_to(process: Process, on_destroy: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Ctrl-C and SIGTERM go to the box."""
     asked = 0
 
@@ -52,6 +55,7 @@ def _signals_to(process: Process) -> Iterator[None]:
 
     def destroy(_number: int, _frame: FrameType | None) -> None:
         process.abort()
+        on_destroy()
         click.echo("bunker: destroying everything", err=True)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -86,12 +90,21 @@ def _signals_to(process: Process) -> Iterator[None]:
 @click.option("-o", "directory", type=click.Path(path_type=Path), metavar="DIR", help="receive, verify and store here")
 @click.option("--to", "target", metavar="ADDR", help="send to HOST:PORT, unix:PATH or a new file instead")
 @click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=limits.RELAY_PATIENCE_S.default,
+    show_default=True,
+    metavar="SECONDS",
+    help="with --to: how long a receiver that is gone is waited for when the run is over",
+)
+@click.option(
     "--image", type=click.Path(path_type=Path), metavar="DIR", help="vm: the image, if not the last that was built"
 )
 @click.option("--memory", "memory_mb", type=click.IntRange(768), default=2048, show_default=True, help="vm: MiB")
 @click.option("--processors", type=click.IntRange(1, 64), default=2, show_default=True, help="vm: how many")
 @click.option("--confidential", type=click.Choice(["sev-snp", "tdx"]), help="vm: memory that the host cannot read")
 @click.option("--firmware", type=click.Path(path_type=Path), metavar="FILE", help="vm: of a confidential guest")
+@click.option("--tpm", type=click.Path(path_type=Path), metavar="SOCKET", help="vm: of a software TPM (swtpm)")
 @click.pass_context
 def run(  # noqa: PLR0917 - click passes options by name
     context: click.Context,
@@ -102,11 +115,13 @@ def run(  # noqa: PLR0917 - click passes options by name
     box: str,
     directory: Path | None,
     target: str | None,
+    patience: float,
     image: Path | None,
     memory_mb: int,
     processors: int,
     confidential: str | None,
     firmware: Path | None,
+    tpm: Path | None,
 ) -> None:
     """Run an experiment in a closed box. Nothing of it can be changed once it has started."""
     if more_files and not files:
@@ -145,18 +160,16 @@ def run(  # noqa: PLR0917 - click passes options by name
             processors=processors,
             confidential=Confidential(confidential) if confidential else None,
             firmware=firmware,
+            tpm=tpm,
         )
         context.exit(run_machine(bundle, source, directory, target, image=image, wishes=wishes))
-    context.exit(_run_box(bundle, source, directory, target, base=experiment.parent))
-
-
-def _run_box(bundle: Bundle, source: Source, directory: Path | None, target: str | None, *, base: Path) -> int:
     if target is not None:
-        process = start_box(bundle, source, egress_fd=open_egress(target), base=base)
-        with _signals_to(process):
-            status = process.wait()
-        return _exit_code(status, source, None, None)
+        context.exit(_run_to(bundle, source, target, patience, base=experiment.parent))
     assert directory is not None
+    context.exit(_run_box(bundle, source, directory, base=experiment.parent))
+
+
+def _run_box(bundle: Bundle, source: Source, directory: Path, *, base: Path) -> int:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     process = start_box(bundle, source, egress_fd=writing, base=base)
     with _signals_to(process), Watch() as watch:
@@ -164,6 +177,39 @@ def _run_box(bundle: Bundle, source: Source, directory: Path | None, target: str
         os.close(reading)
         status = process.wait()
     return _exit_code(status, source, verdict, directory)
+
+
+def _run_to(bundle: Bundle, source: Source, target: str, patience: float, *, base: Path) -> int:
+    """The open box is elsewhere: a file, which the box writes itself, or a receiver, to which this process carries what
+    the box writes into a pipe, as often as the connection has to be made."""
+    first = open_egress(target)
+    if isinstance(parse_target(target), FileTarget):
+        process = start_box(bundle, source, egress_fd=first, base=base)
+        with _signals_to(process):
+            return _exit_code(process.wait(), source, None, None)
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        process = start_box(bundle, source, egress_fd=writing, base=base)
+    except BunkerError:
+        os.close(reading)
+        os.close(first)
+        raise
+    relay = Relay(
+        reading,
+        first,
+        connect=lambda: open_egress(target),
+        clock=time.monotonic,
+        tell=lambda line: click.echo(f"bunker: {line}", err=True),
+        sleep=time.sleep,
+        sealed=bundle.experiment.seal_to is not None,
+        patience_s=patience,
+    )
+    with _signals_to(process, relay.hurry):
+        delivered = relay.run()
+        status = process.wait()
+    if not delivered and status == 0:
+        raise BoxError(target, "did not take the end of the run", "What it has is a truncated stream; start it earlier")
+    return _exit_code(status, source, None, None)
 
 
 def _exit_code(status: int | None, source: Source, verdict: Verdict | None, directory: Path | None) -> int:

@@ -4,7 +4,8 @@ Place in the flow: Intake's heartbeats ▶ here ▶ the operator.
 
 Rules of this file:
 1. Everything shown comes from a heartbeat whose signature holds.
-2. On a terminal one live picture; elsewhere one plain line a heartbeat, readable without colour.
+2. On a terminal one live picture; elsewhere a plain line for each heartbeat that says something new, readable without
+   colour.
 """
 
 from __future__ import annotations
@@ -112,9 +113,13 @@ def _duration(seconds: float) -> str:
 
 def line_of(progress: Progress) -> str:
     """A heartbeat as one line."""
+    return f"{_duration(progress.seconds)}  {_news_of(progress)}"
+
+
+def _news_of(progress: Progress) -> str:
+    """The line without the time."""
     dropped = progress.dropped_kernel + progress.dropped_spool
     parts = [
-        f"{_duration(progress.seconds)}",
         f"packets {progress.received:,} ({progress.received_rate:,.0f}/s)",
         f"analysed {progress.analysed:,}",
         f"dropped {dropped:,}",
@@ -164,6 +169,7 @@ class Watch:
         self._console = console or Console(stderr=True)
         self._live: Live | None = None
         self._before: dict[str, Heartbeat] = {}
+        self._said: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Watch:
@@ -186,5 +192,6 @@ class Watch:
             self._before[start.run] = beat
             if self._live is not None:
                 self._live.update(table_of(progress, start), refresh=True)
-            else:
+            elif self._said.get(start.run) != (news := _news_of(progress)):
+                self._said[start.run] = news
                 self._console.print(line_of(progress), markup=False, highlight=False, soft_wrap=True)

@@ -151,6 +151,9 @@ macro_rules! tables {
                 /// Bytes held.
                 #[must_use]
                 pub fn live_bytes(&self) -> usize {
+                    if self.rows == 0 {
+                        return 0; // asked of every table after every few packets
+                    }
                     [
                         self.ts.live_bytes(), self.uid.live_bytes(), self.orig_h.live_bytes(),
                         self.orig_p.live_bytes(), self.resp_h.live_bytes(), self.resp_p.live_bytes(),

@@ -12,7 +12,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use bunker_wire::Packet;
 use bunker_wire::block::{BlockFormat, Packets, packets};
 use bunker_wire::limits::Limits;
 use bunker_wire::tracker::overlap::Overlap;
-use bunker_wire::tracker::restart::{Again, Born, Hand};
-use bunker_wire::tracker::{Checksums, Tracker};
+use bunker_wire::tracker::restart::{Again, Born, Hand, Stranded};
+use bunker_wire::tracker::{AHEAD, COLD_FLOWS, Checksums, Tracker};
 
 use crate::columns::{MessageKind, Origin, PacketRow};
 use crate::detect::{ByContent, Detect};
@@ -71,6 +71,8 @@ pub struct Journalled {
     pub ended: Vec<u8>,
     /// Pairs: number, place of the fault in [`Fault::ALL`].
     pub condemned: Vec<u8>,
+    /// As [`bunker_wire::tracker::restart::Stranded`] writes them. These alone hold something of the traffic: addresses and ports.
+    pub stranded: Vec<u8>,
 }
 
 fn encode(condemned: &[(u64, Fault)]) -> Vec<u8> {
@@ -125,6 +127,9 @@ pub struct Engine<D = ByContent> {
     unfinished: Option<(u64, usize)>,
     /// Packets that are passed over, by block and place in it: a fault that belongs to no flow.
     passed_over: HashSet<(u64, u32)>,
+    /// Flows whose first blocks may be gone, until it is known where reading begins again.
+    maybe_stranded: Option<Vec<Stranded>>,
+    newly_stranded: usize,
     fault: Option<ArrowError>,
 }
 
@@ -148,6 +153,8 @@ impl<D: Detect> Engine<D> {
             ready_bytes: 0,
             unfinished: None,
             passed_over: HashSet::new(),
+            maybe_stranded: None,
+            newly_stranded: 0,
             fault: None,
         }
     }
@@ -202,6 +209,7 @@ impl<D: Detect> Engine<D> {
             }
         };
         self.messages.block = number;
+        self.restore(number);
         let mut iterator = packets(format, block);
         for _ in 0..done {
             if iterator.next().is_none() {
@@ -235,6 +243,13 @@ impl<D: Detect> Engine<D> {
             // What a panic leaves half done is put right by `recover`, before anything looks at it.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 while *left > 0 && messages.tables.content_bytes < BATCH_BYTES {
+                    if left.is_multiple_of(AHEAD) && tracker.flows() >= COLD_FLOWS {
+                        for packet in iterator.clone().take(AHEAD).flatten() {
+                            if let Some(slot) = tracker.expect(&packet) {
+                                messages.glance(slot);
+                            }
+                        }
+                    }
                     *left = left.saturating_sub(1);
                     let claimed = iterator.left();
                     match iterator.next() {
@@ -270,14 +285,19 @@ impl<D: Detect> Engine<D> {
         self.messages.tables.repair();
         self.messages.counters.panics = self.messages.counters.panics.saturating_add(1);
         self.tracker.count_lost();
-        if let Some(uid) = self.tracker.recover_after_panic() {
-            self.messages.condemn(uid, Fault::Panic);
+        if let Some((uid, slot)) = self.tracker.recover_after_panic() {
+            self.messages.condemn_in(slot, uid, Fault::Panic);
         }
     }
 
     /// Let time pass: flows time out.
     pub fn expire(&mut self, now_ns: u64) {
         self.over_tracker(|tracker, messages| tracker.expire(now_ns, messages));
+    }
+
+    /// The clock that stamps packets was set by so many ns.
+    pub const fn clock_stepped(&mut self, by_ns: i64) {
+        self.tracker.clock_stepped(by_ns);
     }
 
     /// The lane has ended: every flow ends.
@@ -326,12 +346,22 @@ impl<D: Detect> Engine<D> {
     /// What has changed since the last call; call it when all messages are taken.
     pub fn take_journal(&mut self) -> Journalled {
         let (opened, ended) = self.tracker.take_journal();
-        Journalled { opened, ended, condemned: encode(&self.messages.take_newly()) }
+        Journalled { opened, ended, condemned: encode(&self.messages.take_newly()), stranded: Vec::new() }
     }
 
     /// The same for everything that lives, as if it had begun just now.
     pub fn whole_journal(&mut self) -> Journalled {
-        Journalled { opened: self.tracker.born(), ended: Vec::new(), condemned: encode(&self.messages.all_condemned()) }
+        Journalled {
+            opened: self.tracker.born(),
+            ended: Vec::new(),
+            condemned: encode(&self.messages.all_condemned()),
+            stranded: self.tracker.stranded(),
+        }
+    }
+
+    /// Blocks before this one are about to be given back: what must be journalled first.
+    pub fn strand(&mut self, before: u64) -> Vec<u8> {
+        self.tracker.strand(before)
     }
 
     /// (number of the next flow, packet time).
@@ -360,11 +390,31 @@ impl<D: Detect> Engine<D> {
                 self.messages.leave_out(uid, fault);
             }
         }
+        let stranded = journals.iter().flat_map(|one| Stranded::read_all(&one.stranded));
+        // The last word on each counts: when its time began to run.
+        let living: HashMap<u64, Stranded> =
+            stranded.filter(|one| !ended.contains(&one.flow.uid)).map(|one| (one.flow.uid, one)).collect();
+        self.maybe_stranded = Some(living.into_values().collect());
     }
 
-    /// Everything has been read again; how many flows could not be opened again, because their blocks are gone.
-    pub fn caught_up(&mut self) -> usize {
-        self.tracker.caught_up()
+    /// The first block that is read again is known: what began before it lives on, and ends `erroneous`.
+    fn restore(&mut self, first: u64) {
+        let Some(mut flows) = self.maybe_stranded.take() else { return };
+        flows.retain(|one| one.block < first);
+        flows.sort_unstable_by_key(|one| (one.idle_since_ns, one.flow.uid));
+        for one in &flows {
+            if self.messages.leave_out_if_new(one.flow.uid, Fault::Killed) {
+                self.newly_stranded = self.newly_stranded.saturating_add(1);
+            }
+        }
+        self.tracker.restore(&flows, first, &mut self.messages);
+    }
+
+    /// Everything has been read again. (Flows that go on without their past, because their first blocks are gone and which ended
+    /// `erroneous` for no other reason; flows of which not even that is known.)
+    pub fn caught_up(&mut self) -> (usize, usize) {
+        self.restore(u64::MAX);
+        (self.newly_stranded, self.tracker.caught_up())
     }
 
     /// Close tables that have a batch's size. The flow table waits: outcomes may still change.
@@ -470,6 +520,7 @@ impl<D: Detect> Engine<D> {
     pub fn counters(&self) -> Vec<(String, u64)> {
         let wire = self.tracker.counters();
         let own = &self.messages.counters;
+        let fragments = self.tracker.fragment_counters();
         let unparsed = [wire.truncated, wire.malformed, wire.too_deep, wire.unknown_link]
             .iter()
             .fold(0u64, |sum, count| sum.saturating_add(*count));
@@ -481,6 +532,9 @@ impl<D: Detect> Engine<D> {
             ("packets_icmp", wire.icmp),
             ("packets_other_ip", wire.other_ip),
             ("packets_fragments", wire.fragments),
+            ("fragments_reassembled", fragments.reassembled),
+            ("fragments_dropped", fragments.dropped),
+            ("fragments_overlapping", fragments.overlaps),
             ("packets_arp", wire.arp),
             ("packets_non_ip", wire.non_ip),
             ("packets_truncated", wire.truncated),

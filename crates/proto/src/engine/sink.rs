@@ -56,6 +56,15 @@ struct Piece {
     ts_ns: u64,
 }
 
+/// Where a flow stands.
+#[derive(Clone, Copy)]
+enum Stands {
+    /// It lives, in this slot.
+    Open(usize),
+    /// It has ended in this turn: its place in `closed`.
+    Closed(usize),
+}
+
 struct Slot {
     uid: u64,
     block: u64,
@@ -94,6 +103,8 @@ pub struct Messages<D> {
     left_out: HashMap<u64, Fault>,
     closed: Vec<(u64, Outcome, Option<Fault>)>,
     changed: bool,
+    /// Where flows stand in `slots` and `closed`, for as long as that is up to date: see [`Messages::find`].
+    places: HashMap<u64, Stands>,
     words: Vec<u8>,
     now_ns: u64,
     held: usize,
@@ -117,10 +128,18 @@ impl<D: Detect> Messages<D> {
             left_out: HashMap::new(),
             closed: Vec::new(),
             changed: false,
+            places: HashMap::new(),
             words: Vec::new(),
             now_ns: 0,
             held: 0,
             parser_bytes: PARSER_BYTES,
+        }
+    }
+
+    /// A packet of the flow in this slot comes soon: look at what it will change, as [`bunker_wire::tracker::table::Table::glance`].
+    pub fn glance(&self, slot: u32) {
+        if let Some(slot) = self.slots.get(slot as usize) {
+            core::hint::black_box((slot.uid, slot.state.live_bytes()));
         }
     }
 
@@ -149,21 +168,59 @@ impl<D: Detect> Messages<D> {
 
     /// A fault hit this flow: it ends `erroneous`, nothing else of it follows. False: no such flow, or its record is gone.
     pub fn condemn(&mut self, uid: u64, fault: Fault) -> bool {
-        if let Some((_, outcome, maybe_fault)) = self.closed.iter_mut().find(|(closed, _, _)| *closed == uid) {
-            if *outcome != Outcome::Erroneous {
-                let counter = outcome_counter(&mut self.counters, *outcome);
-                *counter = counter.saturating_sub(1);
-                *outcome = Outcome::Erroneous;
-                *maybe_fault = Some(fault);
-                self.changed = true;
-                self.counters.flows_erroneous = self.counters.flows_erroneous.saturating_add(1);
+        match self.find(uid) {
+            None => return false,
+            Some(Stands::Open(slot)) => {
+                if let Some(slot) = self.slots.get_mut(slot) {
+                    slot.state = State::Done;
+                }
+                self.mark(uid, fault);
             }
-            return true;
+            Some(Stands::Closed(place)) => {
+                if let Some((_, outcome, maybe_fault)) = self.closed.get_mut(place)
+                    && *outcome != Outcome::Erroneous
+                {
+                    let counter = outcome_counter(&mut self.counters, *outcome);
+                    *counter = counter.saturating_sub(1);
+                    *outcome = Outcome::Erroneous;
+                    *maybe_fault = Some(fault);
+                    self.changed = true;
+                    self.counters.flows_erroneous = self.counters.flows_erroneous.saturating_add(1);
+                }
+            }
         }
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.uid == uid) else { return false };
-        slot.state = State::Done;
-        self.mark(uid, fault);
         true
+    }
+
+    /// The same for the flow in this slot of the tracker's, living or just being closed.
+    pub fn condemn_in(&mut self, slot: u32, uid: u64, fault: Fault) {
+        match self.slots.get_mut(slot as usize).filter(|slot| slot.uid == uid) {
+            Some(slot) => {
+                slot.state = State::Done;
+                self.mark(uid, fault);
+            }
+            None => {
+                self.condemn(uid, fault);
+            }
+        }
+    }
+
+    /// Where a flow stands. The first search after flows have begun or ended looks at all of them, and the others of the turn at none:
+    /// an analyzer that fails on every message does not cost a look at every flow each time.
+    fn find(&mut self, uid: u64) -> Option<Stands> {
+        if self.places.is_empty() {
+            let open = self.slots.iter().enumerate().map(|(place, slot)| (slot.uid, Stands::Open(place)));
+            let closed = self.closed.iter().enumerate().map(|(place, closed)| (closed.0, Stands::Closed(place)));
+            self.places = open.filter(|(uid, _)| *uid != 0).chain(closed).collect();
+        }
+        self.places.get(&uid).copied()
+    }
+
+    /// Flows begin or end: what was known of where they stand is not true any more.
+    fn moved(&mut self) {
+        if !self.places.is_empty() {
+            self.places = HashMap::new();
+        }
     }
 
     /// The first fault counts.
@@ -177,6 +234,15 @@ impl<D: Detect> Messages<D> {
     /// Condemn this flow as soon as it opens.
     pub fn leave_out(&mut self, uid: u64, fault: Fault) {
         self.left_out.insert(uid, fault);
+    }
+
+    /// The same, unless that was said already with another fault: false.
+    pub fn leave_out_if_new(&mut self, uid: u64, fault: Fault) -> bool {
+        let is_new = !self.left_out.contains_key(&uid);
+        if is_new {
+            self.leave_out(uid, fault);
+        }
+        is_new
     }
 
     /// Living flows that were condemned since the last call.
@@ -194,6 +260,7 @@ impl<D: Detect> Messages<D> {
     /// The outcomes of the flow table's rows, in order, and whether one of them has changed since its row was written; the list
     /// starts over.
     pub fn take_outcomes(&mut self) -> (Vec<(Outcome, Option<Fault>)>, bool) {
+        self.moved();
         let outcomes =
             core::mem::take(&mut self.closed).into_iter().map(|(_, outcome, fault)| (outcome, fault)).collect();
         (outcomes, core::mem::take(&mut self.changed))
@@ -418,6 +485,7 @@ impl Undecided {
 
 impl<D: Detect> Sink for Messages<D> {
     fn flow_opened(&mut self, flow: &Flow) {
+        self.moved();
         let index = flow.slot as usize;
         let slot = Slot::new(flow.uid, self.block, State::Fresh);
         let open = self.blocks.entry(self.block).or_insert(0);
@@ -435,7 +503,8 @@ impl<D: Detect> Sink for Messages<D> {
         if !self.left_out.is_empty()
             && let Some(fault) = self.left_out.remove(&flow.uid)
         {
-            self.condemn(flow.uid, fault);
+            self.set(flow, State::Done);
+            self.mark(flow.uid, fault);
         }
     }
 
@@ -539,7 +608,8 @@ impl<D: Detect> Sink for Messages<D> {
         if !self.is_condemned(flow.uid) {
             self.close_parser(flow, state);
         }
-        let maybe_fault = self.condemned.remove(&flow.uid);
+        self.moved();
+        let maybe_fault = if self.condemned.is_empty() { None } else { self.condemned.remove(&flow.uid) };
         let outcome = if maybe_fault.is_some() { Outcome::Erroneous } else { outcome };
         let maybe_fault = maybe_fault.or((outcome == Outcome::Erroneous).then_some(Fault::Panic));
         if let Some(open) = self.blocks.get_mut(&block) {
@@ -559,6 +629,8 @@ impl<D: Detect> Sink for Messages<D> {
                 *count = count.saturating_add(1);
             }
         }
+        // Also without its row: until the turn is over, it can still be said of the flow that it ended `erroneous`.
+        self.closed.push((flow.uid, outcome, maybe_fault));
         if self.wanted.has(MessageKind::Flow) {
             self.write_flow(flow, summary, services, outcome, maybe_fault);
         }
@@ -587,7 +659,6 @@ impl<D: Detect> Messages<D> {
         let (orig_lengths, resp_lengths) = (orig.lengths(orig_ip_bytes), resp.lengths(resp_ip_bytes));
         let (orig_gaps, resp_gaps) = (orig.gaps(), resp.gaps());
         let [orig_mss, resp_mss] = summary.mss;
-        self.closed.push((flow.uid, outcome, maybe_fault));
         self.tables.Flow.push(
             Origin::of(flow, flow.first_ts_ns),
             FlowRow {

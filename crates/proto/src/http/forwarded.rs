@@ -119,6 +119,30 @@ mod tests {
     }
 
     #[test]
+    fn a_head_says_that_it_names_addresses_where_they_are_read() {
+        for name in [
+            "Via",
+            "Forwarded",
+            "X-Real-IP",
+            "Client-IP",
+            "X-Client-IP",
+            "True-Client-IP",
+            "X-Forwarded-For",
+            "CF-Connecting-IP",
+            "Accept",
+            "Host",
+            "X-Forwarded-Host",
+            "Proxy-Connection",
+            "X-Real-IQ",
+        ] {
+            let head = format!("GET / HTTP/1.1\r\n{name}: 192.0.2.1\r\n\r\n");
+            let (parsed, _) = super::super::head::request(head.as_bytes(), 100).unwrap();
+            assert_eq!(parsed.proxied, names_addresses(name.as_bytes()), "{name}");
+            assert_eq!(parsed.proxied, !addresses(head.as_bytes()).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
     fn addresses_are_read_up_to_the_limit() {
         let list = |count: usize| texts(&format!("X-Forwarded-For: {}", vec!["192.0.2.1"; count].join(", "))).len();
         assert_eq!([list(FORWARDED - 1), list(FORWARDED), list(FORWARDED + 1)], [FORWARDED - 1, FORWARDED, FORWARDED]);

@@ -5,7 +5,7 @@
 //! 2. Places are 32-bit offsets into the head; a head is at most `HttpLimits::head` bytes.
 use memchr::memchr;
 
-use super::forwarded::names_addresses;
+use super::scan::{Name, Scan};
 
 /// Anomalies and facts of a transaction, as bits. Names: `NAMES`.
 pub mod flags {
@@ -394,11 +394,12 @@ pub fn is_known_method(word: &[u8]) -> bool {
 #[must_use]
 pub fn request(bytes: &[u8], max_headers: u32) -> Option<(Head, usize)> {
     let mut parsed = Head::default();
-    let line = Line::at(bytes, 0)?;
+    let mut scan = Scan::new(bytes);
+    let line = Line::at(bytes, 0, &mut scan)?;
     parsed.flags |= line.flags;
     let text = bytes.get(..line.text)?;
     request_line(text, &mut parsed);
-    let (end, framing) = headers(bytes, line.next, &mut parsed, max_headers)?;
+    let (end, framing) = headers(bytes, line.next, &mut scan, &mut parsed, max_headers)?;
     let version = parsed.version.of(bytes);
     if !parsed.host.is_some() && version == b"1.1" {
         parsed.flags |= flags::NO_HOST;
@@ -513,11 +514,12 @@ fn has_overlong(text: &[u8]) -> bool {
 #[must_use]
 pub fn response(bytes: &[u8], max_headers: u32) -> Option<(Head, usize)> {
     let mut parsed = Head::default();
-    let line = Line::at(bytes, 0)?;
+    let mut scan = Scan::new(bytes);
+    let line = Line::at(bytes, 0, &mut scan)?;
     parsed.flags |= line.flags;
     let text = bytes.get(..line.text)?;
     status_line(text, &mut parsed);
-    let (end, framing) = headers(bytes, line.next, &mut parsed, max_headers)?;
+    let (end, framing) = headers(bytes, line.next, &mut scan, &mut parsed, max_headers)?;
     finish(bytes, end, &mut parsed, framing, false);
     Some((parsed, end))
 }
@@ -565,10 +567,10 @@ struct Line {
 }
 
 impl Line {
-    /// The line that starts at `start`; None if its end is not there.
+    /// The line that starts at `start`, behind the last line feed of `scan`; None if its end is not there.
     #[inline]
-    fn at(bytes: &[u8], start: usize) -> Option<Self> {
-        let end = start.checked_add(memchr(b'\n', bytes.get(start..)?)?)?;
+    fn at(bytes: &[u8], start: usize, scan: &mut Scan<'_>) -> Option<Self> {
+        let end = scan.line_feed()?;
         let mut text = end;
         while text > start && bytes.get(text.wrapping_sub(1)) == Some(&b'\r') {
             text = text.wrapping_sub(1);
@@ -591,6 +593,8 @@ struct Said {
     coding: Coding,
     /// Lines of the head, the first and the empty one included.
     lines: usize,
+    /// Control characters of the head, the tab not counted.
+    controls: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -604,9 +608,15 @@ enum Coding {
 }
 
 /// Read headers from `at` on; the head's length. None if the empty line is not there.
-fn headers(bytes: &[u8], mut at: usize, parsed: &mut Head, max_headers: u32) -> Option<(usize, Said)> {
+fn headers(
+    bytes: &[u8],
+    mut at: usize,
+    scan: &mut Scan<'_>,
+    parsed: &mut Head,
+    max_headers: u32,
+) -> Option<(usize, Said)> {
     let mut said = Said::default();
-    let mut line = Line::at(bytes, at)?;
+    let mut line = Line::at(bytes, at, scan)?;
     said.lines = 2;
     while line.text > at {
         parsed.flags |= line.flags;
@@ -614,7 +624,7 @@ fn headers(bytes: &[u8], mut at: usize, parsed: &mut Head, max_headers: u32) -> 
         if line.next.saturating_sub(at) > LONG_LINE {
             parsed.flags |= flags::FIELD_LIMIT;
         }
-        let mut next = Line::at(bytes, line.next)?;
+        let mut next = Line::at(bytes, line.next, scan)?;
         let (mut value_end, mut begin) = (line.text, line.next);
         // A line that begins with a space continues this one (RFC 9112 section 5.2).
         while next.text > begin && matches!(bytes.get(begin), Some(b' ' | b'\t')) {
@@ -622,7 +632,7 @@ fn headers(bytes: &[u8], mut at: usize, parsed: &mut Head, max_headers: u32) -> 
             said.lines = said.lines.saturating_add(1);
             value_end = next.text;
             begin = next.next;
-            next = Line::at(bytes, begin)?;
+            next = Line::at(bytes, begin, scan)?;
         }
         parsed.headers = parsed.headers.saturating_add(1);
         if parsed.headers > max_headers {
@@ -633,34 +643,45 @@ fn headers(bytes: &[u8], mut at: usize, parsed: &mut Head, max_headers: u32) -> 
         (at, line) = (begin, next);
     }
     parsed.flags |= line.flags;
+    said.controls = scan.controls_up_to(line.next.wrapping_sub(1));
     Some((line.next, said))
 }
 
 /// A line longer than this is flagged. Apache's LimitRequestFieldSize and gunicorn's: 8,190.
 const LONG_LINE: usize = 8_192;
 
+#[inline]
 fn header(bytes: &[u8], start: usize, text_end: usize, value_end: usize, parsed: &mut Head, said: &mut Said) {
-    let text = bytes.get(start..text_end).unwrap_or(&[]);
-    let token = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
-    let (name, colon) = if token > 0 && text.get(token) == Some(&b':') {
-        (text.get(..token).unwrap_or(&[]), token)
-    } else {
-        let Some(colon) = memchr(b':', text) else {
-            parsed.flags |= flags::NO_COLON;
-            return;
-        };
-        let name = text.get(..colon).unwrap_or(&[]);
-        let trimmed = name.trim_ascii();
-        if trimmed.len() != name.len() {
-            parsed.flags |= flags::STRAY_SPACE;
-        }
-        if trimmed.is_empty() || !trimmed.iter().all(|byte| is_token(*byte)) {
-            parsed.flags |= flags::BAD_HEADER_NAME;
-        }
-        (trimmed, colon)
+    let (name, colon) = match Name::usual(bytes, start) {
+        Some(name) => (name, name.length),
+        None => match odd_header(bytes.get(start..text_end).unwrap_or(&[]), parsed) {
+            Some(found) => found,
+            None => return,
+        },
     };
     let value = trim(bytes, start.saturating_add(colon).saturating_add(1), value_end);
     field(bytes, name, value, parsed, said);
+}
+
+/// The name of a header line and where its colon is, when it takes a closer look.
+fn odd_header(text: &[u8], parsed: &mut Head) -> Option<(Name, usize)> {
+    let token = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
+    if token > 0 && text.get(token) == Some(&b':') {
+        return Some((Name::of(text.get(..token).unwrap_or(&[])), token));
+    }
+    let Some(colon) = memchr(b':', text) else {
+        parsed.flags |= flags::NO_COLON;
+        return None;
+    };
+    let name = text.get(..colon).unwrap_or(&[]);
+    let trimmed = name.trim_ascii();
+    if trimmed.len() != name.len() {
+        parsed.flags |= flags::STRAY_SPACE;
+    }
+    if trimmed.is_empty() || !trimmed.iter().all(|byte| is_token(*byte)) {
+        parsed.flags |= flags::BAD_HEADER_NAME;
+    }
+    Some((Name::of(trimmed), colon))
 }
 
 fn trim(head: &[u8], mut start: usize, mut end: usize) -> Place {
@@ -674,41 +695,53 @@ fn trim(head: &[u8], mut start: usize, mut end: usize) -> Place {
 }
 
 /// Dispatch on the name's length first: most headers are none of ours.
-fn field(head: &[u8], name: &[u8], value: Place, parsed: &mut Head, said: &mut Said) {
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-    match name.len() {
-        4 if is(b"host") => {
+#[inline]
+fn field(head: &[u8], name: Name, value: Place, parsed: &mut Head, said: &mut Said) {
+    /// Whether a name of the right length is this one.
+    macro_rules! is {
+        ($known:literal) => {
+            name.low == const { Name::of($known) }.low && name.high == const { Name::of($known) }.high
+        };
+    }
+    match name.length {
+        3 if is!(b"via") => parsed.proxied = true,
+        4 if is!(b"host") => {
             if parsed.host.is_some() {
                 parsed.flags |= flags::AMBIGUOUS_HOST;
             } else {
                 parsed.host = value;
             }
         }
-        6 if is(b"cookie") => parsed.cookie = true,
-        6 if is(b"origin") => parsed.origin = value,
-        6 if is(b"expect") => parsed.expects = value.of(head).eq_ignore_ascii_case(b"100-continue"),
-        7 if is(b"referer") => parsed.referrer = value,
-        7 if is(b"upgrade") => parsed.upgrade = value,
-        8 if is(b"location") => parsed.location = value,
-        10 if is(b"user-agent") => parsed.user_agent = value,
-        10 if is(b"set-cookie") => parsed.cookie = true,
-        10 if is(b"connection") => {
+        6 if is!(b"cookie") => parsed.cookie = true,
+        6 if is!(b"origin") => parsed.origin = value,
+        6 if is!(b"expect") => parsed.expects = value.of(head).eq_ignore_ascii_case(b"100-continue"),
+        7 if is!(b"referer") => parsed.referrer = value,
+        7 if is!(b"upgrade") => parsed.upgrade = value,
+        8 if is!(b"location") => parsed.location = value,
+        9 if is!(b"forwarded") || is!(b"x-real-ip") || is!(b"client-ip") => parsed.proxied = true,
+        10 if is!(b"user-agent") => parsed.user_agent = value,
+        10 if is!(b"set-cookie") => parsed.cookie = true,
+        10 if is!(b"connection") => {
             let tokens = || value.of(head).split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             parsed.closes |= tokens().any(|token| token.eq_ignore_ascii_case(b"close"));
         }
-        12 if is(b"content-type") => parsed.content_type = value,
-        13 if is(b"authorization") => parsed.authorization = value,
-        14 if is(b"content-length") => content_length(value.of(head), parsed, said),
-        14 if is(b"http2-settings") => parsed.http2_settings = value,
-        16 if is(b"content-encoding") => {
+        12 if is!(b"content-type") => parsed.content_type = value,
+        13 if is!(b"authorization") => parsed.authorization = value,
+        14 if is!(b"content-length") => content_length(value.of(head), parsed, said),
+        14 if is!(b"http2-settings") => parsed.http2_settings = value,
+        11 if is!(b"x-client-ip") => parsed.proxied = true,
+        14 if is!(b"true-client-ip") => parsed.proxied = true,
+        15 if is!(b"x-forwarded-for") => parsed.proxied = true,
+        16 if is!(b"cf-connecting-ip") => parsed.proxied = true,
+        16 if is!(b"content-encoding") => {
             if parsed.content_encoding.is_some() {
                 parsed.more_codings = true;
             } else {
                 parsed.content_encoding = value;
             }
         }
-        17 if is(b"transfer-encoding") => transfer_encoding(head, value, parsed, said),
-        _ => parsed.proxied |= names_addresses(name),
+        17 if is!(b"transfer-encoding") => transfer_encoding(head, value, parsed, said),
+        _ => {}
     }
 }
 
@@ -821,19 +854,9 @@ fn finish(bytes: &[u8], end: usize, parsed: &mut Head, said: Said, is_request: b
         }
     }
     // The usual head has the two control characters of each line's end and no other: one count tells.
-    if controls(head) != said.lines.saturating_mul(2) || parsed.flags & (flags::BARE_LF | flags::BARE_CR) != 0 {
+    if said.controls != said.lines.saturating_mul(2) || parsed.flags & (flags::BARE_LF | flags::BARE_CR) != 0 {
         parsed.flags |= control_flags(head);
     }
-}
-
-/// Control characters other than the tab, DEL included. Written so that it becomes vector instructions.
-fn controls(head: &[u8]) -> usize {
-    head.chunks(128).fold(0usize, |sum, part| {
-        let count = part.iter().fold(0u8, |count, byte| {
-            count.wrapping_add(u8::from(((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7F)))
-        });
-        sum.saturating_add(usize::from(count))
-    })
 }
 
 fn control_flags(head: &[u8]) -> u64 {

@@ -10,6 +10,7 @@ pub mod forwarded;
 pub mod head;
 pub(crate) mod message;
 pub mod preamble;
+mod scan;
 
 pub use connection::{Connection, Exchange, Upgrade};
 pub use head::flags;

@@ -2,7 +2,8 @@
 //!
 //! Rules of this file:
 //! 1. Every packet that is fed is counted in exactly one field of [`Counters`] but `received`.
-//! 2. Time is the packets' own; it never goes backwards here, whatever the packets say.
+//! 2. Time is the packets' own; it never goes backwards here, whatever the packets say, unless the clock that stamps them is known
+//!    to have been set: then time-outs are set with it ([`Tracker::clock_stepped`]).
 //! 3. `current_uid` names the flow in hand, so that a fault in a sink can be pinned to it.
 pub mod flow;
 pub mod history;
@@ -23,7 +24,7 @@ use crate::packet::Packet;
 use crate::tunnel::{self, Inner};
 use flow::{CLASSES, Class, Entry, Key};
 use overlap::Overlap;
-use restart::{Again, Born, Hand, Journal, Place};
+use restart::{Again, Born, Hand, Journal, Place, Stranded};
 use table::Table;
 use tcp::{ACK, SYN};
 
@@ -96,6 +97,12 @@ enum Became {
     Skipped(Skip),
 }
 
+/// From so many flows on their memory is more than the caches near a core hold (400 bytes each: 1.6 MB), and looking ahead with
+/// [`Tracker::expect`] pays.
+pub const COLD_FLOWS: usize = 4_096;
+/// Packets to look ahead at once: what a processor can wait for at the same time.
+pub const AHEAD: usize = 16;
+
 /// All flows of a lane.
 pub struct Tracker {
     limits: Limits,
@@ -108,13 +115,22 @@ pub struct Tracker {
     counters: Counters,
     next_uid: u64,
     now_ns: u64,
+    /// No flow's time is over before this.
+    due_ns: u64,
     held: i64,
-    maybe_current: Option<u64>,
+    /// Number and slot of the flow in hand.
+    maybe_current: Option<(u64, u32)>,
+    /// What the flow in hand held when it was taken up and `held` still counts: lost if a sink panics.
+    in_hand: i64,
     maybe_last: Option<Flow>,
     place: Place,
     journal: Journal,
     maybe_again: Option<Again>,
     maybe_hand: Option<Hand>,
+    /// Flows that began before this block are stranded.
+    stranded_before: u64,
+    /// By how much the stamping clock was set, ns, until a packet shows it; 0: it was not.
+    pending_step_ns: i64,
 }
 
 impl Tracker {
@@ -134,13 +150,17 @@ impl Tracker {
             // 0 stays free: in tables it says «no flow».
             next_uid: 1,
             now_ns: 0,
+            due_ns: u64::MAX,
             held: 0,
             maybe_current: None,
+            in_hand: 0,
             maybe_last: None,
             place: Place::default(),
             journal: Journal::default(),
             maybe_again: None,
             maybe_hand: None,
+            stranded_before: 0,
+            pending_step_ns: 0,
         }
     }
 
@@ -160,8 +180,8 @@ impl Tracker {
 
     /// The flow in hand while a sink is being called.
     #[must_use]
-    pub const fn current_uid(&self) -> Option<u64> {
-        self.maybe_current
+    pub fn current_uid(&self) -> Option<u64> {
+        self.maybe_current.map(|(uid, _)| uid)
     }
 
     /// The flow that the last packet belonged to (the innermost, if it was tunnelled), if it belonged to one.
@@ -226,6 +246,58 @@ impl Tracker {
         bytes
     }
 
+    /// Blocks before this one are about to be given back: the living flows that began there and not before the block of the last
+    /// call, encoded as [`Stranded`].
+    pub fn strand(&mut self, before: u64) -> Vec<u8> {
+        let from = self.stranded_before;
+        self.stranded_before = from.max(before);
+        self.stranded_in(from..before)
+    }
+
+    /// All living flows that are stranded.
+    pub fn stranded(&mut self) -> Vec<u8> {
+        self.stranded_in(0..self.stranded_before)
+    }
+
+    fn stranded_in(&mut self, blocks: core::ops::Range<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if blocks.is_empty() {
+            return bytes;
+        }
+        for entry in self.table.entries_mut() {
+            let block = self.journal.place(entry.flow.slot).block;
+            if blocks.contains(&block) {
+                let (class, idle_since_ns) = (entry.class, entry.idle_since_ns);
+                Stranded { flow: entry.flow, class, idle_since_ns, block }.write(&mut bytes);
+            }
+        }
+        bytes
+    }
+
+    /// Before anything is read again, from block `first` on: these flows live on, under the numbers they had, although nothing else
+    /// of them is known. Oldest first.
+    pub fn restore(&mut self, flows: &[Stranded], first: u64, sink: &mut impl Sink) {
+        self.stranded_before = self.stranded_before.max(first);
+        for one in flows {
+            let key = Key::new(one.flow.orig, one.flow.resp, one.flow.protocol);
+            if self.table.find(&key).is_some() || self.table.len() >= self.limits.flows as usize {
+                continue;
+            }
+            let flow = Flow { slot: self.table.next_slot(), ..one.flow };
+            let place = Place { block: one.block, ..Place::default() };
+            self.counters.flows_opened = self.counters.flows_opened.saturating_add(1);
+            self.journal.opened(flow.slot, Born { uid: flow.uid, place, outer: flow.maybe_outer.unwrap_or(0) });
+            let policies = [self.overlap.of(flow.resp.address), self.overlap.of(flow.orig.address)];
+            let mut entry = Entry::new(flow, one.class, [None, None], policies, self.statistics);
+            entry.idle_since_ns = one.idle_since_ns;
+            self.table.insert(&key, entry);
+            sink.flow_opened(&flow);
+        }
+        if let Some(again) = &mut self.maybe_again {
+            again.forget(&flows.iter().map(|one| one.flow.uid).collect());
+        }
+    }
+
     /// Number (without the lane) of the next flow.
     #[must_use]
     pub const fn next_uid(&self) -> u64 {
@@ -260,28 +332,32 @@ impl Tracker {
         }
     }
 
-    fn take_up(&mut self, uid: u64) {
-        self.maybe_current = Some(uid);
+    fn take_up(&mut self, uid: u64, slot: u32) {
+        self.maybe_current = Some((uid, slot));
         if let Some(hand) = &self.maybe_hand {
             hand.flow(uid);
         }
     }
 
-    /// A fault hit this flow: nothing more of it is delivered, it ends [`Outcome::Erroneous`].
-    pub fn condemn(&mut self, uid: u64) {
-        if let Some(entry) = self.table.entries_mut().find(|entry| entry.flow.uid == uid) {
+    /// A fault hit the flow in this slot: nothing more of it is delivered, it ends [`Outcome::Erroneous`]. Another flow in the slot is
+    /// left alone.
+    pub fn condemn(&mut self, uid: u64, slot: u32) {
+        if let Some(entry) = self.table.entry_mut(slot)
+            && entry.flow.uid == uid
+        {
             entry.condemned = true;
         }
     }
 
     /// After a panic in a sink was caught: the flow in hand is condemned and what is half done is forgotten.
-    /// Returns the flow.
-    pub fn recover_after_panic(&mut self) -> Option<u64> {
-        let uid = self.maybe_current.take()?;
-        self.condemn(uid);
+    /// Returns the flow's number and slot.
+    pub fn recover_after_panic(&mut self) -> Option<(u64, u32)> {
+        let (uid, slot) = self.maybe_current.take()?;
+        self.condemn(uid, slot);
         // What the flow held went with its state, uncounted.
-        self.held = self.table.entries_mut().map(|entry| entry.held()).sum();
-        Some(uid)
+        let left = self.table.entry(slot).filter(|entry| entry.flow.uid == uid).map_or(0, Entry::held);
+        self.held = self.held.saturating_sub(core::mem::take(&mut self.in_hand)).saturating_add(left);
+        Some((uid, slot))
     }
 
     /// Count a packet that never reached [`Tracker::feed`] or whose handling was cut off by a panic.
@@ -300,10 +376,29 @@ impl Tracker {
         self.maybe_last = None;
     }
 
+    /// This packet comes soon: have the memory of its flow ready. Changes nothing; its slot, if it is the packet of a flow that lives
+    /// and not in a tunnel. Worth its time where flows are more than caches hold: see [`COLD_FLOWS`].
+    #[must_use]
+    pub fn expect(&self, packet: &Packet<'_>) -> Option<u32> {
+        let link = link::link(packet, self.limits.headers).ok()?;
+        let ip = ip::ip(link.ip, self.limits.headers).ok()?;
+        let (6 | 17, Some(from), Some(to)) = (ip.protocol, be16(ip.payload, 0), be16(ip.payload, 2)) else {
+            return None;
+        };
+        let source = Endpoint { address: ip.source, port: from };
+        let destination = Endpoint { address: ip.destination, port: to };
+        let slot = self.table.find(&Key::new(source, destination, ip.protocol))?;
+        self.table.glance(slot);
+        Some(slot)
+    }
+
     /// Take a packet.
     pub fn feed(&mut self, packet: &Packet<'_>, sink: &mut impl Sink) {
         self.counters.received = self.counters.received.saturating_add(1);
         self.maybe_last = None;
+        if self.pending_step_ns != 0 {
+            self.step_if_shown(packet.ts_ns);
+        }
         if packet.ts_ns > self.now_ns {
             self.now_ns = packet.ts_ns;
             self.expire_due(sink);
@@ -333,6 +428,28 @@ impl Tracker {
         self.maybe_current = None;
     }
 
+    /// The clock that stamps packets was set by so many ns; packets stamped before may still come. From the first packet on that shows
+    /// it time goes on from there, and what a flow had left of its time it has left.
+    ///
+    /// Durations of flows that live across the step are wrong by it, and fragments that wait may be given up early or late.
+    pub const fn clock_stepped(&mut self, by_ns: i64) {
+        self.pending_step_ns = self.pending_step_ns.saturating_add(by_ns);
+    }
+
+    fn step_if_shown(&mut self, ts_ns: u64) {
+        let step = self.pending_step_ns;
+        let jump = i128::from(ts_ns).saturating_sub(i128::from(self.now_ns));
+        // Half of it is enough: some time has passed since the last packet, and nobody waits for so long that it is not seen.
+        if jump.signum() != i128::from(step.signum()) || jump.unsigned_abs() < u128::from(step.unsigned_abs() / 2) {
+            return;
+        }
+        self.pending_step_ns = 0;
+        self.now_ns = self.now_ns.saturating_add_signed(step);
+        for entry in self.table.entries_mut() {
+            entry.idle_since_ns = entry.idle_since_ns.saturating_add_signed(step);
+        }
+    }
+
     /// Let time pass: timers fire.
     pub fn expire(&mut self, now_ns: u64, sink: &mut impl Sink) {
         self.now_ns = self.now_ns.max(now_ns);
@@ -353,14 +470,17 @@ impl Tracker {
     }
 
     fn expire_due(&mut self, sink: &mut impl Sink) {
-        if self.maybe_again.is_some() {
+        if self.maybe_again.is_some() || self.now_ns < self.due_ns {
             return;
         }
+        self.due_ns = u64::MAX;
         for class in CLASSES {
             let idle = class.idle_ns(&self.limits);
             while let Some(slot) = self.table.oldest(class) {
                 let Some(last) = self.table.entry_mut(slot).map(|entry| entry.idle_since_ns) else { break };
-                if last.saturating_add(idle) > self.now_ns {
+                let due_ns = last.saturating_add(idle);
+                if due_ns > self.now_ns {
+                    self.due_ns = self.due_ns.min(due_ns);
                     break;
                 }
                 let outcome = match class {
@@ -372,9 +492,15 @@ impl Tracker {
         }
     }
 
+    /// A flow has come into a class: its time may be over before any other's.
+    fn note_due(&mut self, slot: u32, class: Class) {
+        let since = self.table.entry(slot).map_or(0, |entry| entry.idle_since_ns);
+        self.due_ns = self.due_ns.min(since.saturating_add(class.idle_ns(&self.limits)));
+    }
+
     fn close(&mut self, slot: u32, class: Class, outcome: Outcome, sink: &mut impl Sink) {
         let Some(mut entry) = self.table.remove(slot, class) else { return };
-        self.take_up(entry.flow.uid);
+        self.take_up(entry.flow.uid, slot);
         self.journal.closed(entry.flow.uid);
         let outcome = if entry.condemned { Outcome::Erroneous } else { outcome };
         let counter = match outcome {
@@ -385,7 +511,9 @@ impl Tracker {
             Outcome::Erroneous => &mut self.counters.flows_erroneous,
         };
         *counter = counter.saturating_add(1);
+        self.in_hand = entry.held();
         let (summary, delta) = entry.close(sink);
+        self.in_hand = 0;
         self.held = self.held.saturating_add(delta);
         self.counters.missed_bytes = self.counters.missed_bytes.saturating_add(summary.missed_bytes);
         sink.flow_closed(&entry.flow, &summary, outcome);
@@ -439,7 +567,7 @@ impl Tracker {
             6 => self.tcp(ip, vlan, packet, maybe_outer, sink),
             17 => self.udp(ip, vlan, packet, depth, maybe_outer, sink),
             1 | 58 => self.icmp(ip, vlan, packet, maybe_outer, sink),
-            4 | 41 | 47 => match tunnel::of_protocol(ip.protocol, ip.payload) {
+            4 | 41 | 47 | 97 | 137 => match tunnel::of_protocol(ip.protocol, ip.payload) {
                 Some(inner) => {
                     let carrier = self.carrier(ip, vlan, packet, maybe_outer, sink);
                     self.tunnel(&inner, packet, depth, carrier, sink)
@@ -466,6 +594,7 @@ impl Tracker {
             Inner::Ethernet(bytes) => link::ethernet(bytes, self.limits.headers),
             Inner::Ethertype(kind, bytes) => link::ethertype(*kind, bytes, self.limits.headers),
             Inner::Ppp(bytes) => link::ppp(bytes, self.limits.headers),
+            Inner::Wifi(bytes) => link::ieee80211(bytes, self.limits.headers),
         };
         match found.and_then(|link| ip::ip(link.ip, self.limits.headers).map(|ip| (ip, link.vlan))) {
             Ok((ip, vlan)) => {
@@ -720,21 +849,25 @@ impl Tracker {
         act: impl FnOnce(&mut Entry, Direction, &Limits, &mut S) -> flow::HeldDelta,
         sink: &mut S,
     ) -> Option<u64> {
-        let limits = self.limits;
         let entry = self.table.entry_mut(slot)?;
         let listed_as = entry.class;
         let uid = entry.flow.uid;
-        self.maybe_current = Some(uid);
+        self.maybe_current = Some((uid, slot));
         if let Some(hand) = &self.maybe_hand {
             hand.flow(uid);
         }
         self.maybe_last = Some(entry.flow);
         let direction = entry.direction(source);
         entry.count(direction, ip.total_len, ip.ttl, packet.ts_ns.max(entry.flow.first_ts_ns));
-        let delta = act(entry, direction, &limits, sink);
+        self.in_hand = entry.held();
+        let delta = act(entry, direction, &self.limits, sink);
         let class = entry.class;
+        self.in_hand = 0;
         self.held = self.held.saturating_add(delta);
         self.table.touch(slot, listed_as, class, packet.ts_ns);
+        if listed_as != class {
+            self.note_due(slot, class);
+        }
         if u64::try_from(self.held).is_ok_and(|held| held > self.limits.reassembly_bytes) {
             self.close(slot, class, Outcome::Evicted, sink);
         }
@@ -781,7 +914,7 @@ impl Tracker {
             first_ts_ns: ts_ns,
             maybe_outer,
         };
-        self.take_up(uid);
+        self.take_up(uid, flow.slot);
         self.journal.opened(flow.slot, Born { uid, place: self.place, outer: maybe_outer.unwrap_or(0) });
         let policies = [self.overlap.of(resp.address), self.overlap.of(orig.address)];
         let mut entry = Entry::new(flow, class, vlan, policies, self.statistics);
@@ -789,6 +922,7 @@ impl Tracker {
             entry.history.flip();
         }
         let slot = self.table.insert(&key, entry);
+        self.note_due(slot, class);
         sink.flow_opened(&flow);
         Some(slot)
     }

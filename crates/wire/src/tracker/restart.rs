@@ -6,13 +6,21 @@
 //! 2. While blocks are read again, a packet opens a flow only if the flow at its place had not ended when the last turn was
 //!    committed; every other packet without a flow belongs to one whose records are out already, and is passed over.
 //! 3. Nothing ends while blocks are read again: what had ended is not opened.
+//! 4. A flow whose first block is given back while it is open is [`Stranded`]: of it only who talks is kept. It is in the table again
+//!    before anything is read again, so that its packets stay its own and no other flow gets another number.
 //!
 //! Limits reached before the restart (bytes held by all flows) are not reached again at the same packet, because fewer flows are
 //! there; such a flow may then deliver what it had given up. Fragments of a datagram that was complete before the first block that
 //! is read again may wait for their time-out.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::Address;
+use crate::event::{Endpoint, Flow};
+use crate::tracker::flow::{CLASSES, Class};
+
+/// Bytes of one flow in [`Stranded::write`].
+pub const STRANDED_BYTES: usize = 80;
 /// Bytes of one opened flow in [`Journal::take`] and [`Born::read_all`].
 pub const BORN_BYTES: usize = 40;
 
@@ -59,6 +67,56 @@ impl Born {
     /// All of a buffer; what is shorter than one at its end is passed over.
     pub fn read_all(bytes: &[u8]) -> impl Iterator<Item = Self> {
         bytes.chunks_exact(BORN_BYTES).filter_map(Self::read)
+    }
+}
+
+/// A living flow whose first block is given back: it cannot be read again from its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stranded {
+    /// Who talks, and under which number; the slot means nothing.
+    pub flow: Flow,
+    /// Which time-out holds.
+    pub class: Class,
+    /// When its time began to run, ns.
+    pub idle_since_ns: u64,
+    /// The block it began in.
+    pub block: u64,
+}
+
+impl Stranded {
+    /// Little endian: uid, outer, first time, idle since, block, orig address, resp address, ports, protocol, class, zeros.
+    pub fn write(&self, into: &mut Vec<u8>) {
+        let flow = &self.flow;
+        for word in [flow.uid, flow.maybe_outer.unwrap_or(0), flow.first_ts_ns, self.idle_since_ns, self.block] {
+            into.extend_from_slice(&word.to_le_bytes());
+        }
+        into.extend_from_slice(&flow.orig.address.0);
+        into.extend_from_slice(&flow.resp.address.0);
+        into.extend_from_slice(&flow.orig.port.to_le_bytes());
+        into.extend_from_slice(&flow.resp.port.to_le_bytes());
+        into.extend_from_slice(&[flow.protocol, self.class as u8, 0, 0]);
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?));
+        let port = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?));
+        let address = |at: usize| Some(Address(bytes.get(at..at.checked_add(16)?)?.try_into().ok()?));
+        let flow = Flow {
+            uid: word(0)?,
+            slot: 0,
+            orig: Endpoint { address: address(40)?, port: port(72)? },
+            resp: Endpoint { address: address(56)?, port: port(74)? },
+            protocol: *bytes.get(76)?,
+            first_ts_ns: word(16)?,
+            maybe_outer: Some(word(8)?).filter(|outer| *outer != 0),
+        };
+        let class = CLASSES.into_iter().find(|class| Some(&(*class as u8)) == bytes.get(77))?;
+        Some(Self { flow, class, idle_since_ns: word(24)?, block: word(32)? })
+    }
+
+    /// All of a buffer; what is no flow is passed over.
+    pub fn read_all(bytes: &[u8]) -> impl Iterator<Item = Self> {
+        bytes.chunks_exact(STRANDED_BYTES).filter_map(Self::read)
     }
 }
 
@@ -142,6 +200,11 @@ impl Again {
         self.flows.remove(&place)
     }
 
+    /// These are in the table already.
+    pub fn forget(&mut self, uids: &HashSet<u64>) {
+        self.flows.retain(|_, born| !uids.contains(&born.uid));
+    }
+
     /// (next number, time) to go on with, and how many flows were not met again: their blocks are gone.
     #[must_use]
     pub fn finish(&self) -> (u64, u64, usize) {
@@ -187,6 +250,52 @@ mod tests {
         assert_eq!(bytes.len(), 2 * BORN_BYTES);
         assert_eq!(Born::read_all(&bytes).collect::<Vec<_>>(), [born(5), born(6)]);
         assert_eq!(Born::read_all(bytes.get(..BORN_BYTES + 1).unwrap_or_default()).count(), 1);
+    }
+
+    fn stranded(uid: u64, outer: Option<u64>, class: Class) -> Stranded {
+        let end = |last: u8, port: u16| {
+            let mut address = [0; 16];
+            address[15] = last;
+            Endpoint { address: Address(address), port }
+        };
+        let flow = Flow {
+            uid,
+            slot: 0,
+            orig: end(1, 40_000),
+            resp: end(2, 443),
+            protocol: 6,
+            first_ts_ns: 5_000_000_000,
+            maybe_outer: outer,
+        };
+        Stranded { flow, class, idle_since_ns: 7_000_000_001, block: 3 }
+    }
+
+    #[test]
+    fn a_stranded_flow_reads_back_as_it_was_written() {
+        let all: Vec<Stranded> = CLASSES
+            .iter()
+            .zip([None, Some(9)].iter().cycle())
+            .map(|(class, outer)| stranded(4, *outer, *class))
+            .collect();
+        let mut bytes = Vec::new();
+        for one in &all {
+            one.write(&mut bytes);
+        }
+        assert_eq!(bytes.len(), all.len() * STRANDED_BYTES);
+        assert_eq!(Stranded::read_all(&bytes).collect::<Vec<_>>(), all);
+        if let Some(class) = bytes.get_mut(77) {
+            *class = 6; // no class has this number
+        }
+        assert_eq!(Stranded::read_all(&bytes).count(), all.len() - 1);
+    }
+
+    #[test]
+    fn what_is_in_the_table_already_is_not_opened() {
+        let mut again = Again::new([born(5), born(6)].into_iter(), 9, 100);
+        again.forget(&HashSet::from([5]));
+        assert_eq!(again.open(born(5).place), None);
+        assert_eq!(again.open(born(6).place), Some(born(6)));
+        assert_eq!(again.finish(), (9, 100, 0));
     }
 
     #[test]

@@ -96,6 +96,20 @@ impl Table {
         self.chunks.get_mut((slot / CHUNK) as usize)?.get_mut((slot % CHUNK) as usize)
     }
 
+    /// Look at what a packet of this flow will change, so that it is in the caches when the packet comes. Looking at several flows in
+    /// turn lets the processor wait for their memory at the same time; one after another it waits for each.
+    pub fn glance(&self, slot: u32) {
+        let Some(entry) = self.entry(slot) else { return };
+        let seen = entry.flow.uid ^ entry.idle_since_ns ^ entry.counts.last_ts_ns;
+        let seen = entry.counts.packets.iter().chain(&entry.counts.ip_bytes).fold(seen, |seen, count| seen ^ count);
+        let halves =
+            entry.tcp.iter().flat_map(|tcp| &tcp.halves).fold(seen, |seen, half| seen ^ half.next ^ half.acked);
+        let neighbours = [entry.maybe_older, entry.maybe_newer];
+        let beside =
+            neighbours.iter().filter_map(|slot| self.entry(*slot)).fold(0, |seen, entry| seen ^ entry.maybe_older);
+        core::hint::black_box((halves, beside));
+    }
+
     /// Slots in use, in order.
     pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.chunks.iter_mut().flatten().flatten()

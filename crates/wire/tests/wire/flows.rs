@@ -4,6 +4,7 @@ use bunker_wire::Packet;
 use bunker_wire::event::Direction::{Orig, Resp};
 use bunker_wire::event::{Flow, FlowSummary, Outcome, Sink};
 use bunker_wire::limits::Limits;
+use bunker_wire::tracker::restart::{Again, Born, Stranded};
 use bunker_wire::tracker::{Checksums, Tracker};
 
 /// One letter a packet: who sends (upper case: the one of port 40000), what. `D` data, `A` bare ACK.
@@ -222,6 +223,10 @@ fn each_state_has_its_time_out() {
     let mut attempt = Talk::new(limits);
     attempt.orig(1, 0, SYN, b"");
     ends_after(attempt, limits.tcp_attempt_ns, Outcome::TimedOut);
+    let mut handshake = Talk::new(limits);
+    handshake.orig(1, 0, SYN, b"");
+    handshake.resp(9, 2, SYN | ACK, b"");
+    ends_after(handshake, limits.tcp_handshake_ns, Outcome::TimedOut);
     let mut idle = Talk::new(limits);
     idle.handshake(1_000, 5_000);
     ends_after(idle, limits.tcp_idle_ns, Outcome::TimedOut);
@@ -264,6 +269,90 @@ fn time_does_not_run_backwards() {
     assert_eq!(talk.tape.summaries[0].1.last_ts_ns, now);
 }
 
+/// An established flow and a datagram's; then the clock is set, and both talk on after 10 s.
+fn across_a_step(by_ns: i64, told: bool) -> Talk {
+    let mut talk = Talk::new(Limits::default());
+    talk.now_ns = 1_000_000 * SECOND;
+    talk.handshake(1_000, 5_000);
+    talk.raw(&udp4((1_000, 2_000), b"x"));
+    if told {
+        talk.tracker.clock_stepped(by_ns);
+    }
+    // A packet that was stamped before does not show it.
+    talk.raw(&udp4((1_000, 2_000), b"y"));
+    talk.now_ns = talk.now_ns.saturating_add_signed(by_ns) + 10 * SECOND;
+    talk.orig(1_000, 5_000, ACK, b"on");
+    talk.raw(&udp4((1_000, 2_000), b"z"));
+    talk
+}
+
+#[test]
+fn clock_that_is_set_ends_no_flow_before_its_time_and_none_after_it() {
+    let (hour, limits) = (3_600 * SECOND as i64, Limits::default());
+    for by_ns in [hour, -hour, 24 * hour, -24 * hour, 30 * SECOND as i64] {
+        let mut talk = across_a_step(by_ns, true);
+        assert_eq!(talk.tracker.flows(), 2, "{by_ns}");
+        assert_eq!(talk.tracker.now_ns(), talk.now_ns, "time goes on from where the clock is");
+        let last = talk.now_ns;
+        talk.tracker.expire(last + limits.udp_idle_ns - 1, &mut talk.tape);
+        assert_eq!(talk.tracker.flows(), 2, "{by_ns}");
+        talk.tracker.expire(last + limits.udp_idle_ns, &mut talk.tape);
+        assert_eq!(talk.tracker.flows(), 1, "{by_ns}");
+    }
+}
+
+#[test]
+fn clock_that_is_set_and_not_told_of_ends_flows_at_once_or_never() {
+    assert_eq!(across_a_step(3_600 * SECOND as i64, false).tape.summaries.len(), 2, "and two others began");
+    let mut back = across_a_step(-3_600 * SECOND as i64, false);
+    let last = back.now_ns;
+    back.tracker.expire(last + Limits::default().udp_idle_ns, &mut back.tape);
+    assert_eq!(back.tracker.flows(), 2);
+}
+
+#[test]
+fn step_that_no_packet_shows_changes_nothing() {
+    let mut talk = Talk::new(Limits::default());
+    talk.handshake(1_000, 5_000);
+    talk.tracker.clock_stepped(-3_600 * SECOND as i64);
+    let now = talk.tracker.now_ns();
+    talk.orig(1_000, 5_000, ACK, b"on");
+    assert!(talk.tracker.now_ns() > now);
+    talk.tracker.expire(now + Limits::default().tcp_idle_ns * 2, &mut talk.tape);
+    assert_eq!(talk.tracker.flows(), 0);
+}
+
+#[test]
+fn stranded_flow_goes_on_under_its_number_in_another_tracker() {
+    let mut first = Talk::new(Limits::default());
+    first.tracker.keep_journal();
+    first.tracker.at(3, 0);
+    first.handshake(1_000, 5_000);
+    first.tracker.at(4, 0);
+    first.raw(&udp4((1_000, 2_000), b"x"));
+    assert_eq!(Stranded::read_all(&first.tracker.strand(3)).count(), 0, "none began before");
+    let stranded: Vec<_> = Stranded::read_all(&first.tracker.strand(4)).collect();
+    assert_eq!(stranded.iter().map(|one| (one.flow.uid, one.block)).collect::<Vec<_>>(), [(1, 3)]);
+    assert_eq!(first.tracker.strand(4).len(), 0, "told once");
+    assert_eq!(Stranded::read_all(&first.tracker.stranded()).collect::<Vec<_>>(), stranded, "and in the whole");
+
+    let mut second = Talk::new(Limits::default());
+    let born = Born::read_all(&first.tracker.born()).collect::<Vec<_>>();
+    second.tracker.read_again(Again::new(born.into_iter(), 3, first.now_ns));
+    second.tracker.restore(&stranded, 4, &mut second.tape);
+    second.tracker.at(4, 0);
+    second.now_ns = first.now_ns - 1_000_000;
+    second.raw(&udp4((1_000, 2_000), b"x"));
+    second.tracker.at(4, 1);
+    second.orig(1_000, 5_000, ACK, b"on");
+    assert_eq!(second.tracker.caught_up(), 0, "all are there");
+    second.raw(&udp4((7, 7), b"new"));
+    assert_eq!(second.tape.flows.iter().map(|flow| flow.uid).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(second.tape.flows[0].first_ts_ns, first.tape.flows[0].first_ts_ns);
+    second.tracker.expire(second.now_ns + Limits::default().tcp_idle_ns - 1_000_000, &mut second.tape);
+    assert_eq!(second.tracker.flows(), 0, "and its time is over when it would have been");
+}
+
 #[test]
 fn full_table_gives_up_the_least_valuable_oldest_flow() {
     let mut talk = Talk::new(Limits { flows: 3, ..Limits::default() });
@@ -295,7 +384,7 @@ fn numbers_of_flows_carry_the_lane_and_slots_are_used_again() {
 fn condemned_flow_ends_erroneous_and_its_neighbour_goes_on() {
     let mut talk = Talk::new(Limits::default());
     talk.handshake(1_000, 5_000);
-    talk.tracker.condemn(talk.tape.flows[0].uid);
+    talk.tracker.condemn(talk.tape.flows[0].uid, talk.tape.flows[0].slot);
     talk.orig(1_000, 5_000, ACK, b"not told");
     talk.raw(&udp4((1_000, 2_000), b"told"));
     talk.finish();

@@ -4,6 +4,8 @@ Rules of this file:
 1. What is timed is the whole command, from its start to its exit: bundle, box, spool, analysis, policy, stored output.
 2. A row whose records do not add up to the truth says so in the last column; a rate without the truth is no result.
 3. Slow peers get a shorter trace of the same shape, and the row says how many requests it held.
+4. A second table splits the same runs by process: the worker is the analysis lane (unsealing, decoding, flows, streams,
+   parsers, analyzers, records into the pipe), and its row is what a rate "of the lane" means.
 """
 
 from __future__ import annotations
@@ -264,6 +266,36 @@ COLUMNS = (
 )
 
 
+STAGES = (
+    ("bunker-capturer", "capturer: read, seal, spool"),
+    ("bunker-worker", "worker: the analysis lane"),
+    ("bunker-releaser", "releaser: check, clear, sign"),
+    ("bunker-super", "supervisor"),
+    ("", "command line: set up, receive, verify, store"),
+)
+STAGE_COLUMNS = ("program", "process", "CPU s", "share", "requests/CPU s", "packets/CPU s")
+
+
+def stage_rows(name: str, traced: Trace, runs: Sequence[Run]) -> list[tuple[str | int | float | None, ...]]:
+    """The runs' CPU time by process, medians; what no process of the box used is the command line's."""
+    good = [one.cost for one in runs if one.cost.exit_code == 0]
+    rows: list[tuple[str | int | float | None, ...]] = []
+    named = {process for process, _ in STAGES if process}
+    for process, says in STAGES:
+        spent = median(
+            [
+                cost.cpu_by_name.get(process, 0.0)
+                if process
+                else cost.cpu_s - sum(cost.cpu_by_name.get(one, 0.0) for one in named)
+                for cost in good
+            ]
+        )
+        whole = median([cost.cpu_s for cost in good])
+        rates = (traced.truth.requests / spent, traced.truth.packets / spent) if spent else (None, None)
+        rows.append((name, says, spent, f"{spent / whole:.0%}" if spent and whole else None, *rates))
+    return rows
+
+
 def measure(
     work: Path,
     shape: str,
@@ -274,8 +306,8 @@ def measure(
     lanes: int,
     box: str,
     variants: Sequence[Variant],
-) -> Table:
-    """One table: all variants and peers on one shape, rounds interleaved."""
+) -> tuple[Table, Table]:
+    """Two tables: all variants and peers on one shape, rounds interleaved; and our own runs by process."""
     whole, part = trace(work, shape, requests), trace(work, shape, min(peer_requests, requests))
     names = [name for name in ("tshark", "tcpflow", "suricata", "nfstream") if peer(name).maybe_version()]
     ours: dict[str, list[Run]] = {variant.name: [] for variant in variants}
@@ -311,7 +343,12 @@ def measure(
             f"peers read a trace of the same shape with {part.truth.requests:,} requests: they are slower"
         )
     table.notes += [missing_note(name) for name in theirs.keys() ^ {"tshark", "tcpflow", "suricata", "nfstream"}]
-    return table
+    stages = Table(title=f"{title}: by process", columns=STAGE_COLUMNS)
+    for variant in variants:
+        for row in stage_rows(variant.name, whole, ours[variant.name]):
+            stages.add(*row)
+    stages.notes.append("of the same runs; sampled 20 times a second, starting each process included")
+    return table, stages
 
 
 @click.command("analysis")
@@ -349,7 +386,7 @@ def measure_analysis(
 ) -> None:
     """HTTP requests and packets a second offline, CPU and memory, beside tshark and others on the same trace."""
     check_work(work, requests * 2500 * len(shapes))
-    tables = [
+    pairs = [
         measure(
             work,
             shape,
@@ -362,8 +399,9 @@ def measure_analysis(
         )
         for shape in shapes
     ]
+    tables = [table for pair in pairs for table in pair]
     show(tables)
     write(tables, json_path=json_path, markdown_path=markdown_path)
-    wrong = [row for table in tables for row in table.rows if str(row[0]).startswith("bunker") and row[-1] != "all"]
+    wrong = [row for table, _ in pairs for row in table.rows if str(row[0]).startswith("bunker") and row[-1] != "all"]
     if wrong:
         raise SystemExit(1)

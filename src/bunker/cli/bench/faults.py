@@ -56,7 +56,7 @@ purpose = "cost of faults"
 lanes = 1
 [spool]
 directory = "{spool}"
-size = "256MB"
+size = "{size}"
 [analysis]
 analyzers = ["./bug.py:requests", "./bug.py:lives", "./bug.py:bug"]
 [policy]
@@ -236,14 +236,19 @@ def _by_flow(out: Path) -> dict[int, frozenset[tuple[Any, ...]]]:
     return {uid: frozenset(rows) for uid, rows in found.items()}
 
 
-def run_with_bug(work: Path, traced: Trace, kind: str, *, each: int, seed: int) -> Rows:
+def spool_for(traced: Trace) -> str:
+    """A spool that holds the trace: what a restart may need of it is there, however long flows live."""
+    return f"{max(256, traced.path.stat().st_size * 3 // 2_000_000)}MB"
+
+
+def run_with_bug(work: Path, traced: Trace, kind: str, *, each: int, seed: int, spool: str) -> Rows:
     """A run of Bunker whose analyzer has the bug in one packet of `each` (0: never)."""
     folder = work / "runs" / f"faults-{kind}-{each}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "policy.toml").write_text(_POLICY)
     (folder / "bug.py").write_text(_BUG.format(each=each, seed=seed, fault=KINDS[kind]))
-    (folder / "experiment.toml").write_text(_EXPERIMENT.format(spool=folder / "spool"))
+    (folder / "experiment.toml").write_text(_EXPERIMENT.format(spool=folder / "spool", size=spool))
     argv = bunker_argv("run", folder / "experiment.toml", "--read", traced.path, "-o", folder / "out")
     cost = run(argv, cwd=folder, output=folder / "log")
     rows = _by_flow(folder / "out") if (folder / "out" / "records").is_dir() else {}
@@ -255,7 +260,8 @@ def run_with_bug(work: Path, traced: Trace, kind: str, *, each: int, seed: int) 
 def start_seconds(work: Path, *, rounds: int) -> list[float]:
     """Wall seconds from the command to the end of a run over a trace of one request: a whole restart, and its end."""
     traced = trace(work, "close", 1)
-    return [run_with_bug(work, traced, "exception", each=0, seed=0).cost.wall_s for _ in range(rounds)]
+    made = (run_with_bug(work, traced, "exception", each=0, seed=0, spool="256MB") for _ in range(rounds))
+    return [one.cost.wall_s for one in made]
 
 
 class _Nowhere:
@@ -346,7 +352,7 @@ def isolation_table(work: Path, traced: Trace, *, rounds: int) -> Table:
     folder.mkdir(parents=True)
     (folder / "policy.toml").write_text(_POLICY)
     (folder / "bug.py").write_text(_BUG.format(each=0, seed=0, fault="pass"))
-    (folder / "experiment.toml").write_text(_EXPERIMENT.format(spool=folder / "spool"))
+    (folder / "experiment.toml").write_text(_EXPERIMENT.format(spool=folder / "spool", size="256MB"))
     analyzers = read_bundle(folder / "experiment.toml").load_analyzers()
     with_it: list[float] = []
     without: list[float] = []
@@ -416,6 +422,7 @@ def faults_table(
 @click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, default=tuple(KINDS), show_default=True)
 @click.option("--rate", type=click.IntRange(1), default=20_000, show_default=True, help="packets a second of the link")
 @click.option("--seed", type=int, default=7, show_default=True)
+@click.option("--spool", metavar="SIZE", help="Of Bunker's spool.  [default: one that holds the trace]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw it, .svg or .png.")
 @click.option(
@@ -431,6 +438,7 @@ def measure_faults(
     kinds: tuple[str, ...],
     rate: int,
     seed: int,
+    spool: str | None,
     rounds: int,
     picture: Path | None,
     work: Path,
@@ -438,20 +446,22 @@ def measure_faults(
     markdown_path: Path | None,
 ) -> None:
     """What a bug in the analysis costs: flows hit, flows lost beside them, isolation when nothing fails."""
-    check_work(work, requests * 3000)
+    check_work(work, requests * 6000)
     traced = trace(work, shape, requests)
     click.echo("flows of the trace, and where the bug strikes", err=True)
     lives, bugs = lives_and_bugs(traced, each, seed)
     click.echo("bunker without the bug", err=True)
-    whole = run_with_bug(work, traced, "exception", each=0, seed=seed)
+    size = spool or spool_for(traced)
+    whole = run_with_bug(work, traced, "exception", each=0, seed=seed, spool=size)
     if whole.cost.exit_code != 0 or not whole.by_flow:
         raise BoxError("bench faults", "the run without the bug failed", "See its log below --work")
     faulty = {}
     for kind in kinds:
         click.echo(f"bunker with the bug: {kind}", err=True)
-        faulty[kind] = run_with_bug(work, traced, kind, each=each, seed=seed)
+        faulty[kind] = run_with_bug(work, traced, kind, each=each, seed=seed, spool=size)
     away = min(start_seconds(work, rounds=rounds))
     table = faults_table(traced, whole, faulty, lives, bugs, away_s=away, rate=rate, each=each)
+    table.notes.append(f"trace {traced.path.stat().st_size // 1_000_000:,} MB, spool {size}")
     tables = [table, isolation_table(work, traced, rounds=rounds)]
     if picture is not None:
         bars = [(str(row[0]), float(row[2] or 0), float(row[4] or 0)) for row in table.rows]

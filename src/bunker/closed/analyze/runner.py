@@ -131,38 +131,23 @@ def _source_of(function: Callable[..., Any]) -> str:
 
 
 class _Rows:
-    """Records of one kind that await the end of a turn, each with its flow, so that a condemned flow's can be left
-    out.
+    """Records of one kind that await the end of a turn; the builder knows the flow of each, so that a condemned flow's
+    can be left out.
     """
 
-    __slots__ = ("_builder", "append", "ceiling", "flows", "schema")
+    __slots__ = ("_builder", "append", "schema")
 
-    def __init__(self, schema: RecordSchema) -> None:
+    def __init__(self, schema: RecordSchema, hand: Hand) -> None:
         self.schema = schema
-        self._builder = RecordBuilder(schema.described())
+        owners = (hand, limits.FLOW_TURN_RECORDS.default, TooManyRecords)
+        self._builder = RecordBuilder(schema.described(), owners)
         self.append = self._builder.append
-        self.flows: list[int] = []
-        self.ceiling = limits.FLOW_TURN_RECORDS.default
-
-    def rise(self, flow: int) -> None:
-        """There are many: that is allowed, but not to one flow.
-
-        Raises:
-            TooManyRecords: they are of the flow in hand.
-        """
-        if self.flows.count(flow) >= limits.FLOW_TURN_RECORDS.default:
-            raise TooManyRecords
-        self.ceiling += limits.FLOW_TURN_RECORDS.default
 
     def take(self, condemned: frozenset[int]) -> Batch | None:
         """What remains without the condemned flows, as a batch."""
-        flows, self.flows = self.flows, []
-        self.ceiling = limits.FLOW_TURN_RECORDS.default
-        if not flows:
+        if not len(self._builder):
             return None
-        batch = self._builder.finish()
-        if condemned and not condemned.isdisjoint(flows):
-            batch = batch.mask([flow not in condemned for flow in flows])
+        batch = self._builder.finish_without(condemned)
         return batch if batch.num_rows else None
 
 
@@ -189,7 +174,7 @@ class Runner:
         """An object with a state of its own, made once a worker."""
         self.function: Callable[..., Any] = function() if isinstance(function, type) else function
         self._source = _source_of(self.function)
-        self._pending = {schema.name: _Rows(schema) for schema in analyzer.emits}
+        self._pending = {schema.name: _Rows(schema, hand) for schema in analyzer.emits}
         self._by_type = {
             cls: self._pending[schema.name]
             for cls, schema in zip(analyzer.record_types, analyzer.emits, strict=False)
@@ -201,19 +186,14 @@ class Runner:
 
     def _emitter(self) -> Callable[[Record], None]:
         """What analyzers call as `emit`: a closure, because it is called for every record."""
-        by_type, name = self._by_type, self.analyzer.name
-        hand, uid = self._hand.get, self._phases.uid
-        astuple = msgspec.structs.astuple
+        appends = {cls: pending.append for cls, pending in self._by_type.items()}
+        name, astuple = self.analyzer.name, msgspec.structs.astuple
 
         def emit(record: Record) -> None:
-            pending = by_type.get(type(record))
-            if pending is None:
+            append = appends.get(type(record))
+            if append is None:
                 raise TypeError(f"analyzer {name} does not declare this record in emits")
-            flows, flow = pending.flows, hand(uid)
-            if len(flows) >= pending.ceiling:
-                pending.rise(flow)
-            pending.append(astuple(record))
-            flows.append(flow)
+            append(astuple(record))
 
         return emit
 

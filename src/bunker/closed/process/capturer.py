@@ -20,6 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from bunker.closed.capture.block import Block
+from bunker.closed.capture.clock import ClockWatch
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.ring import Ring
 from bunker.closed.process import frames
@@ -35,10 +36,11 @@ from bunker.closed.process.link import (
     Released,
     Resume,
     Sealed,
+    Stepped,
 )
 from bunker.closed.process.settings import CapturerSettings, LaneSettings, settings_of
 from bunker.closed.spool.block import SealedBlock
-from bunker.closed.spool.keys import KeyStore
+from bunker.closed.spool.keys import KeyStore, ledger_slot
 from bunker.closed.spool.writer import Full, Plain, SpoolWriter
 from bunker.errors import BoxError
 from bunker.model.counters import Counter, CounterPage
@@ -63,6 +65,10 @@ class _Waiting:
     last_ts_ns: int
 
 
+Told = Sealed | Lost | Damaged | Interface | Stepped | Ended
+"""What a worker is told in order and may ask for again."""
+
+
 @dataclass(slots=True)
 class _Gap:
     """Packets that found the spool full, since when."""
@@ -78,6 +84,8 @@ class Lane:
     def __init__(self, settings: LaneSettings, *, deferred: bool, held: bool) -> None:
         spool = settings.spool
         self.keys = KeyStore.attach(spool.keys_fd, writable=True)
+        self._ledger_slot = ledger_slot(spool.file_fds)
+        self.keys.create(self._ledger_slot)
         self.writer = SpoolWriter(
             run=spool.run,
             lane=spool.lane,
@@ -99,8 +107,8 @@ class Lane:
         self.kernel_told, self._kernel_told_ns = 0, time.monotonic_ns()
         self._unread: deque[_Waiting] = deque()
         self._unreleased = 0
-        self._announced: deque[Sealed | Lost | Damaged | Interface | Ended] = deque()
-        self._told: deque[tuple[int, Sealed | Lost | Damaged | Interface | Ended]] = deque()
+        self._announced: deque[Told] = deque()
+        self._told: deque[tuple[int, Told]] = deque()
         """What the worker has been told and may ask for again, each with its block's number (-1: none). Bounded by the
         spool's slots: between two blocks there is at most one gap."""
         self._forgotten = 0
@@ -180,6 +188,10 @@ class Lane:
             self.kernel_told = self.ring.dropped
         self._kernel_told_ns = now_ns
 
+    def tell_step(self, by_ns: int) -> None:
+        """The wall clock was set: before the first block whose stamps may show it."""
+        self._announced.append(Stepped(by_ns=by_ns))
+
     def _announce_lost(self, lost: Lost) -> None:
         """In order with the blocks; gaps with no block between them become one, so that no more wait than blocks do."""
         last = self._announced[-1] if self._announced else None
@@ -192,7 +204,7 @@ class Lane:
         else:
             self._announced.append(lost)
 
-    def _say(self, message: Sealed | Lost | Damaged | Interface | Ended) -> None:
+    def _say(self, message: Told) -> None:
         number = SealedBlock.unpack(message.descriptor).number if isinstance(message, Sealed) else -1
         self._told.append((number, message))
         self.link.send(message)
@@ -263,6 +275,7 @@ class Lane:
         self._unread.clear()
         self.unread_bytes = 0
         self.writer.close()
+        self.keys.erase(self._ledger_slot)
         if self.ring is not None:
             self.ring.wipe()
 
@@ -278,6 +291,7 @@ class Capturer:
             if given.ring_fd is not None:
                 lane.ring = Ring(given.ring_fd, lane=number, block_bytes=settings.block_bytes, blocks=given.ring_blocks)
         self.damaged = 0
+        self._clock = ClockWatch(*_clocks())
         self._next_count = 0.0
         self._poll = select.poll()
         self._poll.register(settings.orders_fd, select.POLLIN | select.POLLHUP)
@@ -348,6 +362,7 @@ class Capturer:
             lane.told_down = lane.ring.is_down
             if lane is self.lanes[0]:  # the interface is one, whatever lanes share it
                 lane.say(Interface(up=not lane.ring.is_down))
+        self._watch_clock()
         if block is None:
             return _POLL_MS
         if not lane.seal(block):
@@ -356,6 +371,12 @@ class Capturer:
             lane.drop(block)
         lane.ring.give_back()
         return 0
+
+    def _watch_clock(self) -> None:
+        by_ns = self._clock.step(*_clocks())
+        if by_ns is not None:
+            for lane in self.lanes:
+                lane.tell_step(by_ns)
 
     def _read_files(self) -> None:
         settings = self.settings
@@ -412,6 +433,11 @@ class Capturer:
         put(Counter.OLDEST_RAW_AGE_NS, max(lane.writer.oldest_age_ns(now) for lane in lanes))
         put(Counter.SPOOL_BYTES, sum(lane.writer.total_bytes for lane in lanes))
         put(Counter.SPOOL_FREE_BYTES, sum(lane.writer.free_bytes for lane in lanes))
+
+
+def _clocks() -> tuple[int, int]:
+    """The clock that stamps packets, and one that nobody sets."""
+    return time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def main() -> int:

@@ -47,6 +47,8 @@ class EventKind(IntEnum):
     """Restarts of this lane so far, place in CAUSES, 0."""
     INTERFACE = 6
     """1: packets come again, 0: it is down; 0; 0."""
+    CLOCK_STEPPED = 7
+    """By how many ns the wall clock was set, 1 if backwards, 0."""
     FLOW_LEFT_OUT = 5
     """Flows, place in CAUSES, 0."""
     CAPTURE_FILE_DAMAGED = 3

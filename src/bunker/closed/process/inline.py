@@ -183,7 +183,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
     dispatcher.begin_pass(1)
     engine = Engine(
         lane=0,
-        want=sorted(dispatcher.kinds | {"flow"}),
+        want=sorted(dispatcher.kinds),
         needs=sorted(dispatcher.needs),
         seed=os.urandom(16),
         verify_checksums=experiment.verify_checksums,

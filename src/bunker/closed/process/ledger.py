@@ -7,7 +7,8 @@ Rules of this file:
    was the last that counts; whatever stands behind it never happened.
 2. A log that has grown is written anew, as if all that lives had begun just now, into the other half; the header then
    points there, by one store. A worker that dies meanwhile leaves the old half whole.
-3. It holds numbers of flows and places of packets; no byte of them.
+3. It holds numbers of flows and places of packets; no byte of them. Of flows whose first blocks were given back it
+   holds who talks, sealed under a key of the lane's store: it is noise once that key is zero.
 
 Limits: LEDGER_BYTES; a lane whose open flows no longer fit ends the worker (it cannot: FLOWS take less than a half).
 """
@@ -17,20 +18,26 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bunker import limits
 from bunker.errors import BoxError
 
-Journal = tuple[bytes, bytes, bytes]
-"""Begun, ended, condemned, as the core encodes them."""
+Journal = tuple[bytes, bytes, bytes, bytes]
+"""Begun, ended, condemned, stranded, as the core encodes them."""
+NOTHING: Journal = (b"", b"", b"", b"")
 
 _MAGIC = 0x3147_444C_4B4E_4231
 _HALF = limits.LEDGER_BYTES.default // 2
 _HEADER = 4096
-_ENTRY = struct.Struct("<IIII")
+_ENTRY = struct.Struct("<IIIII")
 _COMMIT = struct.Struct("<7QI")
 _MAGIC_WORD, _ACTIVE_WORD, _USED_WORD = 0, 1, 2
+_NONCE_BYTES = 12
 _REWRITE_MIN = 1 << 20
 _REWRITE_FACTOR = 4
 
@@ -69,11 +76,15 @@ def create_ledger() -> int:
 class Ledger:
     """One lane's ledger, mapped.
 
+    Args:
+        fd: Its memory.
+        cipher: Makes the cipher that seals stranded flows; asked for when there are some: the key may not be drawn yet.
     Raises:
         BoxError: it cannot be mapped.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, cipher: Callable[[], AESGCM]) -> None:
+        self._cipher = cipher
         try:
             self._view = memoryview(mmap.mmap(fd, _HEADER + 2 * _HALF))
         except (OSError, ValueError):
@@ -92,7 +103,7 @@ class Ledger:
         return int(self._words[_ACTIVE_WORD]) & 1
 
     def append(self, journal: Journal, commit: Commit) -> None:
-        """Write a turn.
+        """Write a turn; with the commit of the last one, what belongs to it as well.
 
         Raises:
             BoxError: there is no room.
@@ -136,7 +147,7 @@ class Ledger:
             )
             + commit.counts
         )
-        parts = (*journal, tail)
+        parts = (*journal[:3], self._sealed(journal[3]), tail)
         head = _ENTRY.pack(*map(len, parts))
         end = used + len(head) + sum(map(len, parts))
         if end > _HALF:
@@ -147,6 +158,20 @@ class Ledger:
             at += len(part)
         return end
 
+    def _sealed(self, stranded: bytes) -> bytes:
+        if not stranded:
+            return b""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher().encrypt(nonce, stranded, None)
+
+    def _unsealed(self, sealed: bytes) -> bytes:
+        if not sealed:
+            return b""
+        try:
+            return self._cipher().decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+        except (InvalidTag, ValueError):
+            raise BoxError("ledger", "an entry is not authentic", "The worker before was hijacked") from None
+
     def read(self, turn: int) -> tuple[list[Journal], Commit]:
         """Everything up to the commit of this turn.
 
@@ -156,20 +181,26 @@ class Ledger:
         half = self._active
         at, end = _HEADER + half * _HALF, _HEADER + half * _HALF + min(self.used, _HALF)
         journals: list[Journal] = []
+        last: Commit | None = None
         while at + _ENTRY.size <= end:
             lengths = _ENTRY.unpack_from(self._view, at)
             at += _ENTRY.size
-            if at + sum(lengths) > end or lengths[3] < _COMMIT.size:
+            if at + sum(lengths) > end or lengths[-1] < _COMMIT.size:
                 break
             parts = []
             for length in lengths:
                 parts.append(bytes(self._view[at : at + length]))
                 at += length
-            journals.append((parts[0], parts[1], parts[2]))
-            commit = _commit(parts[3])
-            if commit.position.turn == turn:
-                return journals, commit
-        raise BoxError("ledger", "the last turn that counts is not in it", "This is a bug, or the worker was hijacked")
+            commit = _commit(parts[-1])
+            if commit.position.turn > turn:
+                break
+            journals.append((parts[0], parts[1], parts[2], self._unsealed(parts[3])))
+            last = commit
+        if last is None or last.position.turn != turn:
+            raise BoxError(
+                "ledger", "the last turn that counts is not in it", "This is a bug, or the worker was hijacked"
+            )
+        return journals, last
 
 
 def _commit(tail: bytes) -> Commit:

@@ -3,7 +3,8 @@
 Rules of this file:
 1. The channel is a SOCK_SEQPACKET pair made at set-up: one message is one datagram, in order, no framing to get wrong.
 2. Capturer to worker: `SEALED` (a block is on disk), `LOST` (a gap), `DAMAGED` (a capture file ended early),
-   `INTERFACE` (it went down, or is back), `ENDED` (there will be no more), `AGAIN` (what follows was said before).
+   `INTERFACE` (it went down, or is back), `STEPPED` (the clock that stamps packets was set), `ENDED` (there will be no
+   more), `AGAIN` (what follows was said before).
    Worker to capturer: `ANALYSED` (all blocks up to this one have been read), `RELEASED` (no block up to this number is
    needed any more; the keys of files that hold nothing else die), `RESUME` (say everything again that is not released:
    after a restart, or for another pass).
@@ -30,6 +31,8 @@ _ANALYSED = b"A"
 _AGAIN = b"B"
 _RESUME = b"N"
 _INTERFACE = b"I"
+_STEPPED = b"C"
+_SIGNED = struct.Struct("<cq")
 MESSAGE_BYTES = 512
 ALL_BLOCKS = (1 << 63) - 1
 """Released up to this number: the worker has ended and asks for nothing any more."""
@@ -81,6 +84,13 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """The clock that stamps packets was set by `by_ns`: blocks that follow may show it, and those before do not."""
+
+    by_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
     """Capture file `file` could be read up to `offset` only; `reason` is a place in `frames.DAMAGES`."""
 
@@ -98,7 +108,7 @@ class Lost:
     duration_ns: int
 
 
-Message = Sealed | Ended | Released | Damaged | Lost | Interface | Analysed | Resume | Again
+Message = Sealed | Ended | Released | Damaged | Lost | Interface | Stepped | Analysed | Resume | Again
 
 
 def encode(message: Message) -> bytes:  # noqa: PLR0911 - a table
@@ -118,13 +128,15 @@ def encode(message: Message) -> bytes:  # noqa: PLR0911 - a table
             return _RESUME
         case Interface(up=up):
             return _NUMBER.pack(_INTERFACE, up)
+        case Stepped(by_ns=by_ns):
+            return _SIGNED.pack(_STEPPED, by_ns)
         case Damaged(file=file, offset=offset, reason=reason):
             return _THREE.pack(_DAMAGED, file, offset, reason)
         case Lost(packets=packets, size=size, duration_ns=duration_ns):
             return _THREE.pack(_LOST, packets, size, duration_ns)
 
 
-def decode(datagram: bytes) -> Message:
+def decode(datagram: bytes) -> Message:  # noqa: PLR0911 - a table
     """The message in a datagram.
 
     Raises:
@@ -139,6 +151,8 @@ def decode(datagram: bytes) -> Message:
         return Resume()
     if tag in (_RELEASED, _ANALYSED, _AGAIN, _INTERFACE) and len(datagram) == _NUMBER.size:
         return _numbered(tag, _NUMBER.unpack(datagram)[1])
+    if tag == _STEPPED and len(datagram) == _SIGNED.size:
+        return Stepped(by_ns=_SIGNED.unpack(datagram)[1])
     if tag == _DAMAGED and len(datagram) == _THREE.size:
         _, file, offset, reason = _THREE.unpack(datagram)
         return Damaged(file=file, offset=offset, reason=reason)

@@ -23,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from bunker import limits
 from bunker.closed.clear.noise import provide_noise
 from bunker.closed.clear.violation import OutputRatio
@@ -35,6 +37,7 @@ from bunker.closed.process.settings import ReleaserSettings, settings_of
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle, open_bundle
 from bunker.model import diagnostics
+from bunker.model.attestation import Attestation
 from bunker.model.counters import BALANCE_IN, BALANCE_OUT, Counter, CounterPage, combined
 from bunker.model.diagnostics import Diagnostic, DiagnosticKind, Reason
 from bunker.model.heartbeat import AbortReason, EndReason
@@ -45,7 +48,8 @@ from bunker.policy.load import policy_of
 EXIT_UNDELIVERED = 4
 """The open box did not take everything."""
 _PIECE = 1 << 20
-_DRAIN_S = 30.0
+_ABORTED_DRAIN_S = 30.0
+"""After an abort somebody waits for the end."""
 _HEADROOM = 4096  # header, record head and signature of an envelope, generously
 
 
@@ -161,7 +165,8 @@ class Releaser:
         self.lanes = [
             Lane(number=number, fd=fd, reader=self._frame_reader()) for number, fd in enumerate(settings.records_fds)
         ]
-        self.outlet = Outlet(settings.egress_fd, sealer=sealer_for(bundle.experiment.seal_to))
+        # Nothing is said again from here: who connects anew outside of the box keeps what it sent itself.
+        self.outlet = Outlet(settings.egress_fd, resend_bytes=0, sealer=sealer_for(bundle.experiment.seal_to))
         self.envelopes = Envelopes(
             Birth(
                 run=settings.run,
@@ -175,10 +180,23 @@ class Releaser:
                 heartbeat_ns=bundle.experiment.heartbeat_ns,
             ),
             cleared=ClearedBatch,
+            attest=None if settings.attest_fds is None else self._attestation,
         )
         self.heartbeat_s = bundle.experiment.heartbeat_ns / 1e9
         self.events: list[Diagnostic] = []
         self._verdict: Verdict | None = None
+
+    def _attestation(self, nonce: bytes) -> Attestation:
+        """What the machine's TPM signs together with this hash; process 1 answers, or the machine ends."""
+        assert self.settings.attest_fds is not None
+        ask, answer = self.settings.attest_fds
+        os.write(ask, nonce)
+        os.close(ask)
+        content = b""
+        while piece := os.read(answer, limits.ENVELOPE_STATEMENT_BYTES.default):
+            content += piece
+        os.close(answer)
+        return msgspec.json.decode(content, type=Attestation)
 
     def run(self) -> bool:
         """Until the supervisor has said how the run ended and the last word is out. False: it is not out."""
@@ -424,7 +442,7 @@ class Releaser:
 
     def _free_what_waits(self) -> None:
         """The run ends in order: the last window closes. After an abort what waits is forgotten."""
-        deadline = time.monotonic() + _DRAIN_S
+        deadline = time.monotonic() + limits.EGRESS_DRAIN_S.default
         for cleared in self.gate.finish():
             while not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
                 if self.outlet.state is not OutletState.OPEN or time.monotonic() >= deadline:
@@ -448,6 +466,8 @@ class Releaser:
                 self._event(DiagnosticKind.WORKER_RESTARTED, lane=lane.number, count=first, reason=reason)
             case frames.EventKind.INTERFACE:
                 self._event(DiagnosticKind.INTERFACE_UP if first else DiagnosticKind.INTERFACE_DOWN)
+            case frames.EventKind.CLOCK_STEPPED:
+                self._event(DiagnosticKind.CLOCK_STEPPED, duration_ns=-first if second else first)
             case frames.EventKind.FLOW_LEFT_OUT:
                 self._event(DiagnosticKind.FLOW_LEFT_OUT, lane=lane.number, count=first, reason=_cause(second))
             case frames.EventKind.CAPTURE_FILE_DAMAGED:
@@ -473,7 +493,7 @@ class Releaser:
         else:
             reason = _ABORTS.get(verdict, AbortReason.CHILD_FAILED)
             self._put(self.envelopes.abort(self._pulse(settled(counters)), reason=reason))
-        deadline = time.monotonic() + _DRAIN_S
+        deadline = time.monotonic() + (_ABORTED_DRAIN_S if end is None else limits.EGRESS_DRAIN_S.default)
         while not self.outlet.finish() and self.outlet.state is OutletState.OPEN and time.monotonic() < deadline:
             with suppress(OSError):
                 select.select([], [self.outlet.fileno()], [], 1.0)

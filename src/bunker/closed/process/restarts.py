@@ -124,9 +124,11 @@ class LaneRestarts:
 
     def granted(self, turn: int) -> bool:
         """Whether the lane gets another worker, which goes on behind this turn."""
-        if turn > self._turn:
+        own = 1 if self.count > 1 else 0  # the turn in which a worker says that it has started over
+        if turn > self._turn + own:
             # It moves: whatever cannot be explained has not stopped it.
-            self._turn, self._unexplained = turn, min(self._unexplained, 1)
+            self._unexplained = min(self._unexplained, 1)
+        self._turn = turn
         quarantined = len(self._left_out) + len(self._passed_over) + len(self._suspects)
         return (
             self.count <= limits.RESTARTS.default + self._flows_seen // limits.RESTART_FLOWS.default

@@ -160,6 +160,7 @@ class Supervisor:
                 "counters": releaser.counters_fd,
                 "verdict": releaser.verdict_fd,
                 "acks": releaser.acks_fd,
+                **{f"attest-{number}": fd for number, fd in enumerate(releaser.attest_fds or ())},
                 **{f"records-{number}": fd for number, fd in enumerate(releaser.records_fds)},
                 **{f"page-{number}": fd for number, fd in enumerate(releaser.all_counters_fds)},
             },
@@ -184,7 +185,7 @@ class Supervisor:
             if lane.ring_fd is not None:
                 theirs.add(lane.ring_fd)
         theirs |= {releaser.egress_fd, releaser.counters_fd, releaser.verdict_fd, releaser.acks_fd}
-        theirs |= {*releaser.records_fds, *releaser.all_counters_fds}
+        theirs |= {*releaser.records_fds, *releaser.all_counters_fds, *(releaser.attest_fds or ())}
         _close(theirs - own)
 
     def _close_lane(self, lane: int) -> None:

@@ -27,7 +27,7 @@ from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.analyze.runner import Phases
 from bunker.closed.process import frames
 from bunker.closed.process.hand import Phase, Word, open_hand
-from bunker.closed.process.ledger import Commit, Ledger, Position
+from bunker.closed.process.ledger import NOTHING, Commit, Ledger, Position
 from bunker.closed.process.link import (
     ALL_BLOCKS,
     Again,
@@ -41,12 +41,13 @@ from bunker.closed.process.link import (
     Released,
     Resume,
     Sealed,
+    Stepped,
 )
 from bunker.closed.process.output import Counts, PipeOutput
 from bunker.closed.process.settings import Restart, WorkerSettings, settings_of
 from bunker.closed.process.watchdog import Watchdog
 from bunker.closed.spool.block import SealedBlock
-from bunker.closed.spool.keys import KeyStore
+from bunker.closed.spool.keys import KeyStore, ledger_slot
 from bunker.closed.spool.reader import SpoolReader
 from bunker.errors import BoxError, TrafficError
 from bunker.experiment.bundle import Bundle, open_bundle
@@ -69,6 +70,7 @@ PHASES = Phases(
     batch=Phase.BATCH,
     finish=Phase.FINISH,
 )
+_STRAND_AHEAD = 16
 _START = Position(turn=0, number=1, sequence=0, done=0)
 
 
@@ -82,7 +84,6 @@ class Worker:
         restart = settings.restart
         self.page = CounterPage.attach(settings.counters_fd, writable=True)
         self.hand = open_hand(settings.hand_fd)
-        self.ledger = Ledger(settings.ledger_fd)
         self.counts = Counts()
         self.output = PipeOutput(
             fd=settings.records_fd,
@@ -109,9 +110,11 @@ class Worker:
             ),
         )
         self.engine = self._new_engine()
+        self._engine_counters = tuple(Counter.maybe(name) for name in self.engine.counter_names())
         spool = settings.spool
         keys = KeyStore.attach(spool.keys_fd, writable=False)
         os.close(spool.keys_fd)  # whoever takes over this process has no second mapping to ask for
+        self.ledger = Ledger(settings.ledger_fd, lambda: keys.cipher(ledger_slot(spool.file_fds)))
         self.reader = SpoolReader(
             run=spool.run,
             lane=spool.lane,
@@ -133,6 +136,8 @@ class Worker:
         self.last_block = 0
         """One more than the number of the last block read whole."""
         self._released = self._told = 0
+        self._stranded = 0
+        """Flows that began before this block are in the ledger with who talks."""
         self._base: dict[Counter, int] = {}
         """What workers before this one have counted, and this one not."""
         self._target: Commit | None = None
@@ -156,7 +161,7 @@ class Worker:
     def _new_engine(self) -> Engine:
         engine = Engine(
             lane=self.settings.spool.lane,
-            want=sorted(self.dispatcher.kinds | {"flow"}),
+            want=sorted(self.dispatcher.kinds),
             needs=sorted(self.dispatcher.needs),
             seed=self.settings.seed,
             verify_checksums=self.experiment.verify_checksums,
@@ -195,7 +200,7 @@ class Worker:
         """Everything has been read again: from here on turns count."""
         assert self._target is not None
         target, self._target = self._target, None
-        missed = self.engine.caught_up() if self.dispatcher.passes == 1 else 0
+        stranded, missed = self.engine.caught_up() if self.dispatcher.passes == 1 else (0, 0)
         restarts = self.counts.values[Counter.WORKER_RESTARTS]
         self.counts.unpack(target.counts)
         self.counts.values[Counter.WORKER_RESTARTS] = restarts
@@ -205,11 +210,14 @@ class Worker:
                 self._base[counter] = self.counts.values[counter] - value
         if missed:
             self._base[Counter.FLOWS_ERRONEOUS] = self._base.get(Counter.FLOWS_ERRONEOUS, 0) + missed
-            self.output.event(frames.EventKind.FLOW_LEFT_OUT, missed, frames.CAUSES.index("key_gone"), 0)
+        if stranded or missed:
+            self.output.event(frames.EventKind.FLOW_LEFT_OUT, stranded + missed, frames.CAUSES.index("key_gone"), 0)
         self.position = target.position
         self.last_block = target.last_block
         self.engine.take_journal()
         self.ledger.rewrite(self.engine.whole_journal(), target)
+        # What was said of this restart counts from here on, even if the next packet ends this worker, too.
+        self._commit(target.position.sequence, done=target.position.done)
 
     def _is_behind(self, sequence: int) -> bool:
         """Whether this message was read whole by the worker before."""
@@ -274,6 +282,12 @@ class Worker:
                 self._tell(sequence, frames.EventKind.GAP, packets, size, duration_ns, behind=behind)
             case Interface(up=up):
                 self._tell(sequence, frames.EventKind.INTERFACE, int(up), 0, 0, behind=behind)
+            case Stepped(by_ns=by_ns):
+                self.engine.clock_stepped(by_ns)
+                if self.settings.spool.lane == 0:  # the clock is one, whatever lanes are told
+                    self._tell(sequence, frames.EventKind.CLOCK_STEPPED, abs(by_ns), int(by_ns < 0), 0, behind=behind)
+                elif not behind:
+                    self._commit(sequence)
             case Ended():
                 return self._end_pass(sequence, behind=behind)
             case Released() | Analysed() | Resume() | Again():
@@ -365,8 +379,7 @@ class Worker:
             self.counts.add(Counter.BLOCKS_ANALYSED, 1)
             self.counts.add(Counter.BYTES_ANALYSED, length)
         self.last_block = max(self.last_block, block.number + 1)
-        if block.last_ts_ns > self._newest_ns:
-            self._newest_ns, self._newest_at_ns = block.last_ts_ns, time.monotonic_ns()
+        self._newest_ns, self._newest_at_ns = self.engine.clock()[1], time.monotonic_ns()
         self._commit(sequence)
 
     def _read_partly(self, block: SealedBlock, plaintext: memoryview, done: int) -> None:
@@ -408,19 +421,25 @@ class Worker:
         if self.ledger.has_grown:
             self.ledger.rewrite(self.engine.whole_journal(), commit)
         if self.dispatcher.passes == 1:
-            self._release()
+            self._release(commit)
 
-    def _release(self) -> None:
+    def _release(self, commit: Commit) -> None:
         """Give back blocks that no open flow began in, and those beyond what may be kept for a restart."""
         needed = self.engine.oldest_needed_block()
         keep_from = self.last_block if needed is None else min(needed, self.last_block)
         keep_from = max(keep_from, self.last_block - self.keep_blocks)
         if keep_from > self._released:
+            if needed is not None and needed < keep_from > self._stranded:
+                # Some blocks ahead, so that the open flows are gone through now and then only.
+                self._stranded = keep_from + self.keep_blocks // _STRAND_AHEAD
+                stranded = self.engine.strand(self._stranded)
+                if stranded:
+                    self.ledger.append((*NOTHING[:3], stranded), commit)
             self._released = keep_from
             self.link.send(Released(number=keep_from - 1))
 
     def _engine_counts(self) -> dict[Counter, int]:
-        found = ((Counter.maybe(name), value) for name, value in self.engine.counters().items())
+        found = zip(self._engine_counters, self.engine.counter_values(), strict=True)
         return {counter: value for counter, value in found if counter is not None}
 
     def _count(self) -> None:

@@ -18,6 +18,8 @@ from bunker.errors import ConfigurationError
 
 _FILE_BYTES = 256 << 20
 _FILES_MIN = 4
+FILES_WANTED = 16
+"""A file is free again as a whole, and two are left out of what a restart may need: many small ones waste less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +43,17 @@ class LaneFiles:
         return self.file_bytes // self.slot_bytes
 
 
-def claim(directory: Path, *, lanes: int, size: int, block_bytes: int) -> list[LaneFiles]:
+def claim(directory: Path, *, lanes: int, size: int, block_bytes: int, wanted: int = FILES_WANTED) -> list[LaneFiles]:
     """Create and allocate the files of all lanes.
 
+    Args:
+        wanted: Files of a lane at least, if so many blocks fit.
     Raises:
         ConfigurationError: the directory or the space is not to be had.
     """
     slot = slot_bytes_of(block_bytes)
     lane_bytes = size // lanes
-    file_bytes = max(slot, min(_FILE_BYTES, lane_bytes // _FILES_MIN) // slot * slot)
+    file_bytes = max(slot, min(_FILE_BYTES, lane_bytes // wanted) // slot * slot)
     files = lane_bytes // file_bytes
     if files < _FILES_MIN:
         raise ConfigurationError(

@@ -17,6 +17,7 @@ import fcntl
 import mmap
 import os
 import weakref
+from collections.abc import Sized
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,6 +39,11 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _libc.mmap.restype = ctypes.c_void_p
+
+
+def ledger_slot(files: Sized) -> int:
+    """The slot, behind those of the lane's files, of the key under which the lane's ledger seals who talks."""
+    return len(files)
 
 
 def swap_is_active() -> bool:

@@ -45,6 +45,20 @@ def test_row_calls_out_what_is_missing_or_failed(tmp_path: Path) -> None:
     assert analysis._row("x", traced, [_run(None)], counts_requests=False)[-1] == "no HTTP records"
 
 
+def test_stages_add_up_to_the_whole_run(tmp_path: Path) -> None:
+    traced = trace(tmp_path, "close", 10)
+    by_name = {"bunker-worker": 0.5, "bunker-capturer": 0.25, "something": 9.0}
+    cost = Cost(exit_code=0, wall_s=4.0, cpu_s=2.0, peak_bytes=3 << 20, output="", cpu_by_name=by_name)
+    rows = [dict(zip(analysis.STAGE_COLUMNS, row, strict=True)) for row in analysis.stage_rows(
+        "x", traced, [analysis.Run(cost=cost, found=10)])]  # fmt: skip
+    assert [row["CPU s"] for row in rows] == [0.25, 0.5, 0.0, 0.0, 1.25]
+    worker = rows[1]
+    assert worker["requests/CPU s"] == 20.0 and worker["packets/CPU s"] == 160.0 and worker["share"] == "25%"
+    assert rows[2]["requests/CPU s"] is None
+    failed = analysis.stage_rows("x", traced, [_run(None, exit_code=1)])  # type: ignore[list-item]
+    assert all(row[2] is None for row in failed)
+
+
 def test_records_are_counted_over_all_parts(tmp_path: Path) -> None:
     for number in range(3):
         pq.write_table(pa.table({"count": [1, 2, number]}), tmp_path / f"part-{number}.parquet")

@@ -16,6 +16,13 @@ def test_cpu_of_a_child_counts(tmp_path: Path) -> None:
     assert cost.exit_code == 0 and 0.4 <= cost.cpu_s < 3 and cost.wall_s >= 0.4
 
 
+def test_cpu_is_told_by_process(tmp_path: Path) -> None:
+    renamed = f"open('/proc/self/comm', 'w').write('bench-child'); {BURN.format(seconds=0.4)}"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {renamed!r}])"
+    cost = run([sys.executable, "-c", code], output=tmp_path / "out")
+    assert 0.2 <= cost.cpu_by_name["bench-child"] <= cost.cpu_s
+
+
 def test_memory_of_a_child_counts(tmp_path: Path) -> None:
     hold = "import time; held = bytearray(64 << 20); time.sleep(0.5)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bunker.closed.process.ledger import Commit, Journal, Ledger, Position, create_ledger
+from bunker.closed.process import ledger as module
+from bunker.closed.process.ledger import NOTHING, Commit, Journal, Position, create_ledger
 from bunker.errors import BoxError
+
+KEY = AESGCM.generate_key(256)
+
+
+def Ledger(fd: int, key: bytes = KEY) -> module.Ledger:  # noqa: N802 - a maker
+    return module.Ledger(fd, lambda: AESGCM(key))
 
 
 def commit(turn: int) -> Commit:
@@ -14,7 +22,7 @@ def commit(turn: int) -> Commit:
 
 
 def journal(turn: int) -> Journal:
-    return (b"o" * turn, b"e" * 8, b"")
+    return (b"o" * turn, b"e" * 8, b"", b"who talks" * (turn % 2))
 
 
 def test_a_commit_is_found_with_what_stands_before_it_and_nothing_after() -> None:
@@ -41,14 +49,14 @@ def test_written_anew_it_goes_on_from_there() -> None:
     fd = create_ledger()
     ledger = Ledger(fd)
     for turn in range(1, 400):
-        ledger.append((b"x" * 4096, b"", b""), commit(turn))
+        ledger.append((b"x" * 4096, b"", b"", b""), commit(turn))
     assert ledger.has_grown
-    ledger.rewrite((b"all", b"", b""), commit(399))
+    ledger.rewrite((b"all", b"", b"", b"all who talk"), commit(399))
     assert not ledger.has_grown
     ledger.append(journal(7), commit(400))
     journals, found = Ledger(fd).read(400)
     assert found == commit(400)
-    assert journals == [(b"all", b"", b""), journal(7)]
+    assert journals == [(b"all", b"", b"", b"all who talk"), journal(7)]
 
 
 def test_a_damaged_length_ends_the_reading() -> None:
@@ -58,3 +66,25 @@ def test_a_damaged_length_ends_the_reading() -> None:
     ledger._view[4096:4100] = b"\xff\xff\xff\x7f"
     with pytest.raises(BoxError):
         Ledger(fd).read(1)
+
+
+def test_what_is_written_with_the_last_commit_again_belongs_to_it() -> None:
+    fd = create_ledger()
+    ledger = Ledger(fd)
+    for turn in (1, 2):
+        ledger.append(journal(turn), commit(turn))
+    stranded: Journal = (*NOTHING[:3], b"later")
+    ledger.append(stranded, commit(2))
+    ledger.append(journal(3), commit(3))
+    assert Ledger(fd).read(2) == ([journal(1), journal(2), stranded], commit(2))
+    assert Ledger(fd).read(1) == ([journal(1)], commit(1))
+
+
+def test_who_talks_is_sealed_and_gone_with_the_key() -> None:
+    fd = create_ledger()
+    ledger = Ledger(fd)
+    ledger.append((b"number", b"", b"", b"203.0.113.77"), commit(1))
+    assert b"number" in bytes(ledger._view[: 1 << 16])
+    assert b"203.0.113.77" not in bytes(ledger._view[: 1 << 16])
+    with pytest.raises(BoxError, match="not authentic"):
+        Ledger(fd, bytes(32)).read(1)

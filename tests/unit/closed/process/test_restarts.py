@@ -84,11 +84,20 @@ def test_what_is_nobodys_fault_and_does_not_move_ends_it(phase: Phase) -> None:
     assert not lane.granted(1)
 
 
+def test_the_turn_in_which_a_restart_is_told_is_no_progress() -> None:
+    lane = LaneRestarts()
+    granted = []
+    for turn in range(1, 2 + limits.RESTARTS_UNEXPLAINED.default):
+        lane.died(replace(CALL, phase=Phase.IDLE), Cause.EXITED)
+        granted.append(lane.granted(turn))
+    assert granted == [True] * limits.RESTARTS_UNEXPLAINED.default + [False]
+
+
 def test_what_is_nobodys_fault_and_moves_goes_on() -> None:
     lane = LaneRestarts()
     for turn in range(1, 3 * limits.RESTARTS_UNEXPLAINED.default):
         lane.died(replace(CALL, phase=Phase.IDLE), Cause.KILLED)
-        assert lane.granted(turn)
+        assert lane.granted(2 * turn)
 
 
 @pytest.mark.parametrize(
