@@ -34,7 +34,6 @@ POLICIES: dict[str, tuple[str, attacks.Changes]] = {
     "mail-study": ("mail-study", ()),
     "perl-score": ("perl-score", ()),
     "phishing-study": ("phishing-study", ()),
-    "phishing-study": ("phishing-study", ()),
     "web-study, hardened": ("web-study", HARDENED),
     "web-study, exact sizes": ("web-study", OPEN),
 }
@@ -43,7 +42,6 @@ EXPECTED = {
     "dns-study": (NONE, NONE, ALL, NONE, NONE, ALL),
     "mail-study": (NONE, NONE, ALL, NONE, NONE, ALL),
     "perl-score": (NONE, NONE, NONE, NONE, NONE, ALL),
-    "phishing-study": (NONE, NONE, ALL, NONE, NONE, ALL),
     "phishing-study": (NONE, NONE, ALL, NONE, NONE, ALL),
     "web-study, hardened": (NONE, NONE, NONE, NONE, NONE, NONE),
     "web-study, exact sizes": (HALF, ALL, ALL, ALL, ALL, ALL),
