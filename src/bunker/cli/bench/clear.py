@@ -354,7 +354,7 @@ def transforms(rows: int) -> Table:
 
 
 @click.command("clear")
-@click.option("--packets", default=500_000, show_default=True, help="Packets of the capture.")
+@click.option("--packets", default=200_000, show_default=True, help="Packets of the capture.")
 @click.option("--rounds", default=3, show_default=True, help="Rounds; medians are reported.")
 @click.option("--rows", default=60_000, show_default=True, help="Rows of a batch for the transforms.")
 @click.option("--work", type=click.Path(path_type=Path), default=None, help="Folder for captures and outputs.")
