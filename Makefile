@@ -66,6 +66,9 @@ fuzz: ## every target over mutated seeds and the peers' captures, every cut: som
 bench: setup ## the paper's experiments beside today's tools
 	$(BIN)/bunker bench capture
 	$(BIN)/bunker bench analysis
+	$(BIN)/bunker bench clear
+	$(BIN)/bunker bench faults
+	$(BIN)/bunker bench patterns
 
 clean: ## remove what was built
 	rm -rf target $(VENV) out

@@ -9,6 +9,7 @@ packages=(
     iproute2                 # network namespaces and veth pairs: live demo, tests
     ethtool                  # offloads off on those
     tcpdump                  # peer in tests and benchmarks
+    spamassassin             # engine and rules of the analyzer `spamassassin`
     e2fsprogs                # mkfs.ext4: the disk whose every byte bunker rehearse searches
 )
 # Wanted by some tests and benchmarks, not by Bunker itself: when one cannot be had, its test says so.

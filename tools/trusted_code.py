@@ -51,7 +51,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "src/bunker/__init__.py",
     ),
     "verification": tuple(
-        f"{_OPEN}{name}.py" for name in ("verify", "verifier", "verdict", "diagnosis", "arrow", "files", "manifest")
+        f"{_OPEN}{name}.py"
+        for name in ("verify", "verifier", "verdict", "diagnosis", "arrow", "files", "manifest", "attestation")
     ),
     "open box": (_OPEN,),
     "machine: process 1 of the image": ("src/bunker/closed/machine/",),
@@ -60,6 +61,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "diagnostic mode and bench": (
         _PROCESS + "inline.py",
         _PROCESS + "capture_bench.py",
+        "src/bunker/closed/machine/bench.py",
         "src/bunker/cli/bench/",
         "src/bunker/cli/dissect.py",
     ),

@@ -52,8 +52,8 @@ fn engine() -> Engine {
     })
 }
 
-/// Rows of each kind that blocks give, and the sum of the counters that must not depend on the cut.
-fn rows(blocks: &[Vec<u8>]) -> Vec<(MessageKind, usize)> {
+/// Rows of each kind that blocks give. Of the packets in them each is analysed, and a row.
+fn rows(blocks: &[Vec<u8>], packets: Option<u64>) -> Vec<(MessageKind, usize)> {
     let mut engine = engine();
     let mut found: Vec<(MessageKind, usize)> = MessageKind::ALL.iter().map(|kind| (*kind, 0)).collect();
     let mut take = |engine: &mut Engine| {
@@ -85,6 +85,10 @@ fn rows(blocks: &[Vec<u8>]) -> Vec<(MessageKind, usize)> {
     let count = |name: &str| counters.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count);
     assert!(count("panics") == 0, "a parser panicked");
     assert!(count("flows_open") == 0, "a flow is left after the end");
+    if let Some(packets) = packets {
+        let told = found.iter().find(|(kind, _)| *kind == MessageKind::Packet).map_or(0, |(_, rows)| *rows as u64);
+        assert!((count("packets_analysed"), told) == (packets, packets), "{packets} packets are not accounted for");
+    }
     found
 }
 
@@ -101,30 +105,33 @@ pub fn capture_file(bytes: &[u8]) {
         }
         failed |= packer.end_file().is_err();
         let blocks: Vec<Vec<u8>> = packer.take_rest().into_iter().map(|(_, block)| block.bytes.clone()).collect();
-        (failed, packer.counters().read, blocks)
+        let counters = packer.counters();
+        assert!(counters.filtered == 0, "nothing filters");
+        (failed, counters.read.saturating_sub(counters.too_long), blocks)
     };
     let (failed, packets, blocks) = read(usize::MAX);
     let (failed_in_pieces, packets_in_pieces, _) = read(97);
     assert!((failed, packets) == (failed_in_pieces, packets_in_pieces), "pieces of the file matter");
-    rows(&blocks);
+    rows(&blocks, Some(packets));
 }
 
 /// Packets of every link type: a byte chooses it, two say how long the packet is.
 pub fn packets(bytes: &[u8]) {
     let mut block = Block::default();
-    let mut rest = bytes;
+    let (mut rest, mut count) = (bytes, 0_u64);
     while let [link, high, low, after @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
         let (packet, next) = after.split_at_checked(length).unwrap_or((after, &[]));
         block.packet(packets::linktype(*link), packet);
+        count = count.saturating_add(1);
         rest = next;
     }
-    rows(&[block.finish()]);
+    rows(&[block.finish()], Some(count));
 }
 
 /// Turns of a conversation: a byte says who speaks and what follows, two how much of it. The same rows, whatever the segments.
 pub fn conversation(bytes: &[u8]) {
-    let told = |size: usize| rows(&[packets::conversation(bytes, size)]);
+    let told = |size: usize| rows(&[packets::conversation(bytes, size)], None);
     let (whole, cut) = (told(60_000), told(7));
     for ((kind, one), (_, other)) in whole.iter().zip(&cut) {
         // Chunks and packets are as many as there were segments.
@@ -135,7 +142,7 @@ pub fn conversation(bytes: &[u8]) {
 
 /// UDP payloads on the ports of the protocols that are read.
 pub fn datagrams(bytes: &[u8]) {
-    rows(&[packets::datagrams(bytes)]);
+    rows(&[packets::datagrams(bytes)], None);
 }
 
 #[derive(Default)]

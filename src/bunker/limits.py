@@ -87,6 +87,11 @@ WAITING_BYTES = Limit(
     unit="bytes",
     reason="records that wait, sealed, for a threshold; half of the egress queue, which takes them when they are freed",
 )
+OUTPUT_ALLOWANCE = Limit(
+    default=1 << 20,
+    unit="bytes",
+    reason="that may leave whatever gate.max_output_ratio says: schemas, the first batches",
+)
 THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
 LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
 POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")
@@ -194,8 +199,26 @@ RUN_DISK_BUNDLE_BYTES = Limit(
 MACHINE_CONNECT_S = Limit(
     default=60, unit="seconds", reason="how long a machine that has started looks for its open box before it powers off"
 )
+MACHINE_LOOK_S = Limit(
+    default=1, unit="seconds", reason="how often process 1 looks whether the open box asks for the end"
+)
+MACHINE_DELIVER_S = Limit(
+    default=10,
+    unit="seconds",
+    reason="how long a machine whose run has ended waits for its last bytes to be acknowledged",
+)
 MACHINE_SPARE_BYTES = Limit(
     default=192 << 20, unit="bytes", reason="memory left alone when the rest is overwritten, so that process 1 survives"
+)
+TPM_ANSWER_BYTES = Limit(
+    default=4096, unit="bytes", reason="the longest answer that TPM 2.0 allows (TPM2_MAX_RESPONSE_SIZE)"
+)
+TPM_RETRIES = Limit(default=100, unit="tries", reason="a TPM may ask for a command again (TPM_RC_RETRY); 20 ms apart")
+TPM_LOG_BYTES = Limit(
+    default=1 << 20, unit="bytes", reason="firmware's event log; EDK2 reserves 64 KiB, servers use more"
+)
+ATTESTED_EVENTS = Limit(
+    default=32, unit="events", reason="what firmware starts before the kernel: drivers of cards, a boot manager"
 )
 
 

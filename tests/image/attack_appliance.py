@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from boxes import FLOW_OUT, HTTP_OUT, POLICY, study
+from boxes import FLOW_OUT, HTTP_OUT, POLICY, ROOT, study
 from canary import make_canaries, search, search_tree
 from canary_capture import canary_packets
 from click.testing import CliRunner
-from machines import readable_blocks, started
+from machines import readable_blocks, started, written_blocks
 
 from bunker.cli.image import write
-from bunker.image.build import DISK_KERNEL
+from bunker.image.build import CONFIG, DISK_KERNEL
 from bunker.image.kernel import Kind
 from bunker.image.launch import Image
 from bunker.image.qemu import GUEST, LINK_MAC, PORT, PREFIX, TARGET
+from bunker.open.attestation import Expected, faults
 from bunker.open.verdict import Word
 
 CANARIES = make_canaries("the appliance")
@@ -68,8 +70,12 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
     disk = work / "disk"
     make_disk(sealed, one.file, disk)
     packets = canary_packets(CANARIES, copies=20)
-    with started(sealed, one.file, work / "a", live=True, words=from_disk(disk, work)) as running:
+    with started(sealed, one.file, work / "a", live=True, words=from_disk(disk, work), tpm=True) as running:
         running.wait_for_beat(2)
+        # OVMF looks for a network to start from and speaks IPv6 on every card; a real firmware's network stack is to be
+        # switched off (docs/image.md). That the kernel says nothing from its start on is shown without firmware, in
+        # attack_machine.py.
+        running.heard()
         running.send(packets)
         running.wait_until_off()
         heard = running.heard()
@@ -78,11 +84,15 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
     assert running.verdict.start is not None
     assert running.verdict.start.image == sealed.manifest.digest
     assert running.verdict.counters["packets_received"] == len(packets)
+    image = sealed.manifest
+    assert faults(running.verdict.start, Expected(kernels=image.kernels, loaders=image.loaders)) == []
+    others = faults(running.verdict.start, Expected(kernels=image.kernels, loaders={"0" * 64}))
+    assert others == ["1 programs that the image does not name were started before the kernel"]
     assert heard == []
     assert search_tree(running.out, CANARIES, shortest=6) == []
-    assert search(disk.read_bytes(), CANARIES, shortest=6) == []
     spool = work / "spool"
     spool.write_bytes(disk.read_bytes()[_start_of(disk, "bunker-spool") :])
+    assert search(b"".join(written_blocks(spool)), CANARIES, shortest=6) == []
     written, readable = readable_blocks(spool)
     assert written > 50
     # The backup of the partition table stands at the end of the disk.
@@ -92,6 +102,13 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
 def _start_of(disk: Path, label: str) -> int:
     listed = subprocess.run(["/usr/sbin/sgdisk", "-p", str(disk)], check=True, capture_output=True, text=True).stdout
     return next(int(line.split()[1]) * 512 for line in listed.splitlines() if line.rstrip().endswith(label))
+
+
+def test_the_published_configuration_is_the_one_that_was_built(sealed: Image) -> None:
+    identity = sealed.manifest.identity
+    page = ROOT / "docs" / "kernel" / f"{identity.variant.value}-{identity.kind.value}.config"
+    tool = runpy.run_path(str(ROOT / "tools" / "kernel_config.py"))
+    assert page.read_text().partition("\n")[2] == tool["published"]((sealed.directory / CONFIG).read_text())
 
 
 def test_two_disks_of_one_experiment_are_the_same_bytes(sealed: Image, work: Path) -> None:

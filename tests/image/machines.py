@@ -14,10 +14,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from tpms import tpm_for_qemu
 
 from bunker.experiment.bundle import Bundle, read_bundle
 from bunker.image.launch import Image, Machine, Wishes, connected, prepare
@@ -29,6 +31,8 @@ from bunker.open.verdict import Verdict
 BOOT_S = 900.0
 """Emulated on a loaded machine; half a minute on a free one."""
 BLOCK = 4096
+UEFI = Path("/usr/share/ovmf/OVMF.fd")
+"""Code and variables in one file, for machines whose variables need not be kept."""
 
 
 class Control:
@@ -79,6 +83,8 @@ class Running:
     beats: list[Heartbeat] = field(default_factory=list)
     verdict: Verdict | None = None
     control: Control | None = None
+    link: int = -1
+    """The open box's end of the machine's connection."""
     wire: socket.socket | None = None
     """The other end of the capture cable, when it is one of ours."""
 
@@ -90,12 +96,21 @@ class Running:
         """Until that many heartbeats came."""
         until = time.monotonic() + timeout_s
         while len(self.beats) < number:
-            assert self.machine.running(), f"the machine went off: {log_of(self.line)}"
+            assert self.machine.running(), self._went_off()
             assert time.monotonic() < until, f"no heartbeat: {log_of(self.line)}"
             time.sleep(0.1)
 
+    def _went_off(self) -> str:
+        """QEMU's code and last line: a guest that switches off, or panics, ends it with 0 and without a word."""
+        code = self.machine.wait()
+        return f"the machine went off ({code}, {self.machine.complaint()!r}): {log_of(self.line)}"
+
     def wait_until_off(self, timeout_s: float = BOOT_S) -> None:
         self.machine.wait(timeout_s)
+
+    def ask_to_end(self) -> None:
+        """What the first Ctrl-C of `bunker run` sends."""
+        os.write(self.link, b".")
 
     def send(self, frames: list[bytes]) -> None:
         """Frames onto the capture cable."""
@@ -133,6 +148,7 @@ def started(
     words: Callable[[list[str]], list[str]] = lambda words: words,
     tamper: Callable[[Path], None] = lambda _: None,
     memory_mb: int = 1024,
+    tpm: bool = False,
     place: tuple[str, int] = ("127.0.0.1", 0),
 ) -> Iterator[Running]:
     """A machine that runs an experiment; off when the block ends.
@@ -149,6 +165,7 @@ def started(
         acceleration=Acceleration.TCG,
         log=work / "log" if quick else None,
         monitor=work / "monitor" if monitor else None,
+        tpm=work / "tpm" if tpm else None,
     )
     wire = None
     capture = None
@@ -156,13 +173,13 @@ def started(
         wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         wire.bind(str(work / "wire"))
         capture = f"dgram,local.type=unix,local.path={work}/nic,remote.type=unix,remote.path={work}/wire"
-    with socket.create_server(place) as listener:
+    with socket.create_server(place) as listener, tpm_for_qemu(work / "tpm") if tpm else nullcontext():
         egress = "{}:{}".format(*listener.getsockname())
         line = change(prepare(image, bundle, work, egress=egress, files=files, capture=capture, wishes=wishes))
         tamper(work)
         machine = Machine(_Words(line, words))
         running = Running(machine=machine, line=line, work=work, out=work / "out", wire=wire)
-        reading = connected(listener, machine)
+        reading = running.link = connected(listener, machine)
 
         def receive() -> None:
             running.verdict = receive_stream(
@@ -181,7 +198,11 @@ def started(
             machine.close()
             if running.control is not None:
                 running.control.close()
-            receiver.join(60)
+            receiver.join(10)
+            if receiver.is_alive():  # over a tap nobody says that the machine is gone
+                with socket.socket(fileno=os.dup(reading)) as end, suppress(OSError):
+                    end.shutdown(socket.SHUT_RD)
+                receiver.join(60)
             os.close(reading)
             if wire is not None:
                 wire.close()

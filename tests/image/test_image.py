@@ -35,13 +35,13 @@ def test_two_builds_are_the_same_bytes(image: Image, tmp_path: Path) -> None:
         assert (place / name).read_bytes() == (image.directory / name).read_bytes(), name
 
 
-def test_there_is_no_program_but_four(tree: Path) -> None:
+def test_there_is_no_program_but_five(tree: Path) -> None:
     programs = {
         str(path.relative_to(tree))
         for path in tree.rglob("*")
         if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o111 and ".so" not in path.name
     }
-    assert programs == {"usr/bin/python3.11", "usr/sbin/nft", "usr/sbin/mke2fs", "usr/sbin/init"}
+    assert programs == {"usr/bin/python3.11", "usr/bin/perl", "usr/sbin/nft", "usr/sbin/mke2fs", "usr/sbin/init"}
 
 
 def test_there_is_no_open_box_no_command_line_and_no_builder(tree: Path) -> None:

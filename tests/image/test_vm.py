@@ -18,6 +18,8 @@ from canary_capture import write_canary_capture
 from machines import Running, log_of, readable_blocks, started
 
 from bunker.image.launch import Image
+from bunker.model.attestation import key_fingerprint
+from bunker.open.attestation import Expected, faults
 from bunker.open.verdict import Word
 
 CANARIES = make_canaries("the sealed image")
@@ -35,7 +37,7 @@ def capture(work: Path) -> Path:
 def run(image: Image, work: Path, capture: Path) -> Iterator[Running]:
     """A machine that ran to its end on a capture file full of canaries."""
     one = study(work / "study", policy=POLICY + HTTP_OUT + FLOW_OUT)
-    with started(image, one.file, work / "vm", files=(capture,)) as running:
+    with started(image, one.file, work / "vm", files=(capture,), tpm=True) as running:
         running.wait_until_off()
     yield running
 
@@ -79,6 +81,23 @@ def test_statements_say_what_it_is(run: Running, image: Image) -> None:
     beats = [json.loads(line)["statement"] for line in (run.out / "heartbeats.jsonl").read_bytes().splitlines()]
     assert {beat.get("last", beat)["tier"] for beat in beats} == {"vm"}
     assert {beat.get("last", beat)["image"] for beat in beats} == {image.manifest.digest}
+
+
+def test_its_tpm_has_signed_for_this_run(run: Running) -> None:
+    assert run.verdict is not None
+    start = run.verdict.start
+    assert start is not None
+    assert start.enforcement["tpm"] == "enforced"
+    assert start.attestation is not None
+    key = key_fingerprint(start.attestation.key)
+    assert faults(start, Expected(keys=[key])) == []
+    # QEMU's own firmware measures no kernel; the appliance's disk under UEFI does (attack_appliance.py).
+    assert "another kernel than the image's was started" in faults(start, Expected(kernels={"0" * 64}))
+    told = bunker("verify", str(run.out), "--tpm-key", key)
+    assert told.returncode == 0, told.stdout
+    refused = bunker("verify", str(run.out), "--tpm-key", "0" * 64)
+    assert refused.returncode == 1
+    assert b"another TPM's key signed" in refused.stdout
 
 
 def test_no_canary_is_in_the_output_or_on_the_disk(run: Running) -> None:

@@ -187,6 +187,8 @@ def test_tshark_finds_the_messages_and_no_fault(tmp_path: Path) -> None:
 
     assert count("_ws.malformed || tcp.checksum.status==0 || udp.checksum.status==0 || ip.checksum.status==0") == 0
     assert count("icmpv6.checksum.status==0 || icmp.checksum.status==0") == 0
-    assert count("http.request") == 4 and count("http.response") == 4
-    assert count("dns") == 8 and count("tls.handshake.type==1") == 2 and count("icmp || icmpv6") == 20
+    assert count("http.request") == 6 and count("http.response") == 6 and count("http2") == 2
+    assert count("tls.handshake.type==11") == 2 and count("dtls") == 2 and count("quic") == 2 and count("ssh") == 6
+    assert count("pop") == 18 and count("imap") == 18 and count("dhcp") == 2 and count("ntp") == 2
+    assert count("dns") == 10 and count("icmp || icmpv6") == 20
     assert count("ip.fragments") == 2

@@ -92,7 +92,7 @@ def test_an_attempt_is_refused(name: str, answers: dict[str, int]) -> None:
 def test_a_hostile_call_kills_the_worker_costs_its_flow_and_the_run_says_so(name: str, tmp_path: Path) -> None:
     canaries = make_canaries(f"hostile {name}")
     capture = tmp_path / "c.pcap"
-    write_canary_capture(capture, canaries, copies=2)
+    write_canary_capture(capture, canaries, copies=1)
     text = source(TRIES + HOSTILE.format(name=name))
     one = study(tmp_path / "s", analyzers=("./mine.py:hostile",), policy=POLICY + TRIED_OUT, source=text, lanes=1)
     out = tmp_path / "out"

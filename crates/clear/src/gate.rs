@@ -18,13 +18,14 @@ use crate::address_map::{Method, Sites};
 use crate::aggregate::{Aggregate, Noise, Tally};
 use crate::check::{check, decode};
 use crate::keys::{Clock, Keys, Rotation};
+use crate::lists::List;
 use crate::record::{Company, Record};
 use crate::schema::RecordSchema;
 use crate::trace::rules::Rules;
 use crate::trace::{Trace, columns};
 use crate::transform::{Output, Rule};
 use crate::window::{MinK, Scanners, Waiting, Window};
-use crate::work::{List, Surroundings};
+use crate::work::Surroundings;
 
 pub use crate::check::{Limits, Refusal};
 
@@ -215,6 +216,18 @@ impl Gate {
         self.waiting.bytes()
     }
 
+    /// Rows that wait for their window: what an abort destroys.
+    #[must_use]
+    pub const fn waiting_rows(&self) -> u64 {
+        self.waiting.rows()
+    }
+
+    /// Windows of aggregates that were not released, for want of budget or noise.
+    #[must_use]
+    pub const fn aggregates_refused(&self) -> u64 {
+        self.tally.refused()
+    }
+
     /// Check and clear a worker's batch. What comes back may be more (a window has closed) or less (it waits, or the policy lets nothing
     /// of this record out) than what went in.
     ///
@@ -256,8 +269,8 @@ impl Gate {
             return Ok(out);
         }
         if record.waits {
-            self.window.observe(number, &record.rules, &record.places, record.maybe_unit, &batch);
-            self.waiting.put(number, ipc).ok_or(Refusal::Malformed)?;
+            self.window.observe(number, &record.rules, &record.places, record.maybe_unit, &batch, &self.lists);
+            self.waiting.put(number, ipc, batch.num_rows()).ok_or(Refusal::Malformed)?;
             return Ok(out);
         }
         out.extend(self.release(number, &batch, None)?);

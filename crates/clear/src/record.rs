@@ -14,7 +14,7 @@ use crate::check::Refusal;
 use crate::gate::{Policy, RuleFault};
 use crate::keys::{Clock, Rotation};
 use crate::schema::{FieldType, RecordSchema};
-use crate::transform::{Rule, Transform};
+use crate::transform::{Rule, Shown, Transform};
 use crate::work::{Surroundings, Worker};
 
 /// Epochs whose keys are at hand at a time; those of another are derived again.
@@ -78,6 +78,7 @@ impl Record {
                     policy.lists.get(*list).ok_or_else(fault)?;
                     None
                 }
+                Transform::TopK { shown: Shown::Network, .. } => return Err(fault()),
                 _ => None,
             };
             fields.push(ArrowField::new(&rule.name, data_type, true));

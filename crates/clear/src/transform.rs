@@ -38,6 +38,8 @@ pub enum Shown {
     Domain,
     /// Family and major version of a user agent.
     Family,
+    /// What the list says of the longest prefix that an address lies in: its operator, its country.
+    Network,
 }
 
 /// What is done to a field.
@@ -87,6 +89,18 @@ pub enum Transform {
     ShiftGrain {
         /// Grain, ns.
         grain_ns: u64,
+    },
+    /// A time moved by the run's amount and by a keyed one of its own, then cut to a grain.
+    Jitter {
+        /// Most that a time is moved either way, ns.
+        span_ns: u64,
+        /// Grain, ns.
+        grain_ns: u64,
+    },
+    /// The nearest multiple of a number.
+    Round {
+        /// The number; of a duration, ns.
+        to: u64,
     },
     /// Whether there is a value.
     Present,
@@ -232,7 +246,8 @@ impl Transform {
             }
             Self::Allow { .. } if text => Some(TEXT),
             Self::Allow { .. } | Self::Range { .. } => when(number16, DataType::UInt16),
-            Self::ShiftGrain { .. } => when(input == F::Time, time()),
+            Self::ShiftGrain { .. } | Self::Jitter { .. } => when(input == F::Time, time()),
+            Self::Round { .. } => when(matches!(input, F::Duration | F::Bytes | F::Count), input.arrow()),
             Self::Present => Some(DataType::Boolean),
             Self::Len => {
                 when(text || matches!(input, F::Text | F::TextList | F::AddressList | F::Content), DataType::UInt64)
@@ -251,6 +266,7 @@ impl Transform {
                 let fits = match shown {
                     Shown::Domain => named,
                     Shown::Family => input == F::UserAgent,
+                    Shown::Network => input == F::Address,
                     Shown::Value => matches!(input, F::Fingerprint | F::Mime | F::Enum | F::UserAgent),
                 };
                 when(fits && (*other != Other::Etld1Tag || named), TEXT)

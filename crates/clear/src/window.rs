@@ -15,10 +15,11 @@ use arrow_array::{Array, RecordBatch};
 use zeroize::Zeroize;
 
 use crate::keys::{Clock, Keys};
+use crate::lists::List;
 use crate::record::unit_hash;
-use crate::schema::RecordSchema;
-use crate::transform::{Rule, Transform};
-use crate::work::{List, SHOWN_BYTES, counted, listed};
+use crate::schema::{FieldType, RecordSchema};
+use crate::transform::{Rule, Shown, Transform};
+use crate::work::{SHOWN_BYTES, counted};
 
 /// Bytes of records that may wait; then the window closes early. Python twin: `bunker.limits` WAITING_BYTES.
 pub const WAITING_BYTES: usize = 128 << 20;
@@ -68,6 +69,7 @@ pub struct Waiting {
     number: u64,
     frames: Vec<(usize, u64, Vec<u8>)>,
     bytes: usize,
+    rows: u64,
 }
 
 impl Waiting {
@@ -75,7 +77,7 @@ impl Waiting {
     #[must_use]
     pub fn new(keys: &Keys) -> Self {
         let key = keys.derive("waiting", "", "run");
-        Self { cipher: Aes256Gcm::new((&*key).into()), number: 0, frames: Vec::new(), bytes: 0 }
+        Self { cipher: Aes256Gcm::new((&*key).into()), number: 0, frames: Vec::new(), bytes: 0, rows: 0 }
     }
 
     /// Whether so many more bytes would be too many.
@@ -90,11 +92,18 @@ impl Waiting {
         self.bytes
     }
 
-    /// Seal and keep a checked frame.
-    pub fn put(&mut self, record: usize, ipc: &[u8]) -> Option<()> {
+    /// Rows that wait.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Seal and keep a checked frame of so many rows.
+    pub fn put(&mut self, record: usize, ipc: &[u8], rows: usize) -> Option<()> {
         self.number = self.number.checked_add(1)?; // a nonce is never used twice
         let sealed = self.cipher.encrypt((&nonce(self.number)).into(), ipc).ok()?;
         self.bytes = self.bytes.saturating_add(sealed.len());
+        self.rows = self.rows.saturating_add(rows as u64);
         self.frames.push((record, self.number, sealed));
         Some(())
     }
@@ -102,6 +111,7 @@ impl Waiting {
     /// Everything, unsealed.
     pub fn take(&mut self) -> Option<Vec<(usize, Vec<u8>)>> {
         self.bytes = 0;
+        self.rows = 0;
         let frames = std::mem::take(&mut self.frames);
         frames
             .into_iter()
@@ -116,6 +126,7 @@ impl Waiting {
         self.frames.iter_mut().for_each(|(_, _, sealed)| sealed.zeroize());
         self.frames.clear();
         self.bytes = 0;
+        self.rows = 0;
     }
 }
 
@@ -136,11 +147,38 @@ struct Value {
 struct Counter {
     k: usize,
     n: Option<usize>,
-    list: Option<usize>,
-    kind: crate::schema::FieldType,
+    /// The list that a value must stand in to be shown.
+    maybe_list: Option<usize>,
+    kind: FieldType,
     values: HashMap<String, Value>,
-    /// What each raw text counts as, so that it is worked out once.
-    memo: HashMap<String, Option<String>>,
+    /// What each raw value counts as, so that it is worked out once.
+    memo: HashMap<Box<[u8]>, Option<String>>,
+}
+
+impl Counter {
+    /// Count a row of a unit. `value` works out what its raw value counts as.
+    fn count(&mut self, raw: &[u8], value: impl FnOnce() -> Option<String>, unit: u64, units: &mut usize) {
+        let known = match self.memo.get(raw) {
+            Some(known) => known.clone(),
+            None => {
+                let known = value();
+                // A memo of long texts would be as large as whoever writes them likes.
+                if self.memo.len() < COUNTED_VALUES && raw.len() <= SHOWN_BYTES.saturating_mul(2) {
+                    self.memo.insert(raw.into(), known.clone());
+                }
+                known
+            }
+        };
+        let Some(value) = known else { return };
+        if !self.values.contains_key(&value) && self.values.len() >= COUNTED_VALUES {
+            return;
+        }
+        let entry = self.values.entry(value).or_default();
+        entry.rows = entry.rows.saturating_add(1);
+        if entry.units.len() < self.k && *units < COUNTED_UNITS && entry.units.insert(unit) {
+            *units = units.saturating_add(1);
+        }
+    }
 }
 
 struct Origin {
@@ -213,46 +251,37 @@ impl Window {
         places: &[(usize, Option<usize>)],
         maybe_unit: Option<usize>,
         batch: &RecordBatch,
+        lists: &[Arc<List>],
     ) {
         let Some(unit) = maybe_unit.and_then(|unit| batch.columns().get(unit)) else { return };
         for (number, (rule, (place, _))) in rules.iter().zip(places).enumerate() {
             let Transform::TopK { shown, k, n, list, .. } = &rule.transform else { continue };
-            let Some(texts) = batch.columns().get(*place).and_then(|column| column.as_string_opt::<i32>()) else {
-                continue;
-            };
+            let Some(column) = batch.columns().get(*place) else { continue };
             let kind = match shown {
-                crate::transform::Shown::Domain => crate::schema::FieldType::Host,
-                _ => crate::schema::FieldType::Enum,
+                Shown::Domain => FieldType::Host,
+                _ => FieldType::Enum,
             };
             let counter = self.counters.entry((record, number)).or_insert_with(|| Counter {
                 k: *k,
                 n: *n,
-                list: *list,
+                maybe_list: list.filter(|_| *shown != Shown::Network),
                 kind,
                 values: HashMap::new(),
                 memo: HashMap::new(),
             });
-            for (row, text) in texts.iter().enumerate() {
-                let Some(text) = text else { continue };
-                let known = match counter.memo.get(text) {
-                    Some(known) => known.clone(),
-                    None => {
-                        let known = counted(*shown, text);
-                        // A memo of long texts would be as large as whoever writes them likes.
-                        if counter.memo.len() < COUNTED_VALUES && text.len() <= SHOWN_BYTES.saturating_mul(2) {
-                            counter.memo.insert(text.to_owned(), known.clone());
-                        }
-                        known
+            if let Some(texts) = column.as_string_opt::<i32>() {
+                for (row, text) in texts.iter().enumerate() {
+                    if let (Some(text), Some(unit)) = (text, unit_hash(unit, row, self.key)) {
+                        counter.count(text.as_bytes(), || counted(*shown, text), unit, &mut self.units);
                     }
-                };
-                let (Some(value), Some(unit)) = (known, unit_hash(unit, row, self.key)) else { continue };
-                if !counter.values.contains_key(&value) && counter.values.len() >= COUNTED_VALUES {
-                    continue;
                 }
-                let entry = counter.values.entry(value).or_default();
-                entry.rows = entry.rows.saturating_add(1);
-                if entry.units.len() < counter.k && self.units < COUNTED_UNITS && entry.units.insert(unit) {
-                    self.units = self.units.saturating_add(1);
+            } else if let Some(addresses) = column.as_fixed_size_binary_opt() {
+                let maybe_list = list.and_then(|list| lists.get(list));
+                for (row, raw) in addresses.iter().enumerate() {
+                    if let (Some(raw), Some(unit)) = (raw, unit_hash(unit, row, self.key)) {
+                        let class = || maybe_list?.network(&raw.try_into().ok()?).cloned();
+                        counter.count(raw, class, unit, &mut self.units);
+                    }
                 }
             }
         }
@@ -325,12 +354,12 @@ impl Window {
     pub fn decide(&mut self, lists: &[Arc<List>]) -> Decision {
         let mut decision = Decision::default();
         for (key, counter) in self.counters.drain() {
-            let list = counter.list.map(|list| lists.get(list).cloned().unwrap_or_default());
+            let list = counter.maybe_list.map(|list| lists.get(list).cloned().unwrap_or_default());
             let mut values: Vec<(u64, String)> = counter
                 .values
                 .into_iter()
                 .filter(|(_, value)| value.units.len() >= counter.k)
-                .filter(|(text, _)| list.as_ref().is_none_or(|list| listed(list, text, counter.kind).is_some()))
+                .filter(|(text, _)| list.as_ref().is_none_or(|list| list.listed(text, counter.kind).is_some()))
                 .map(|(text, value)| (value.rows, text))
                 .collect();
             // The most common first; the text breaks ties, so that the answer does not depend on a table's order.

@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 use crate::address;
 use crate::address_map::{AddressMap, Method, Sites};
 use crate::cells::{Cells, NULL, Texts};
+use crate::draw::Draw;
 use crate::keys::{Clock, Keys};
+use crate::lists::List;
 use crate::names;
 use crate::number::{lower_edge, lower_edge_u64};
 use crate::permute::Permutation;
@@ -33,9 +35,6 @@ pub const MEMO_BYTES: usize = 32 << 20;
 const CHAIN_TAGS: usize = 32;
 /// Longest value that a threshold counts and shows.
 pub const SHOWN_BYTES: usize = 128;
-
-/// Entries of a sealed list, and the class of each.
-pub type List = HashMap<String, String>;
 
 /// What every transform of a run shares.
 pub struct Surroundings<'a> {
@@ -64,6 +63,7 @@ pub struct Worker {
     maybe_map: Option<AddressMap>,
     maybe_list: Option<Arc<List>>,
     permutation: Permutation,
+    jitter: Draw,
     clock: Clock,
     /// Values that a threshold has let through in this window.
     shown: Arc<HashSet<String>>,
@@ -113,6 +113,8 @@ impl Worker {
             maybe_map: method.map(|method| AddressMap::new(method, keys, around.domain, around.epoch, around.sites)),
             maybe_list: list.and_then(|list| around.lists.get(list)).cloned(),
             permutation: Permutation::new(&keys.derive("port", &scoped("Port"), around.epoch)),
+            // Not by domain or epoch: one instant leaves as one time, wherever and whenever it is told.
+            jitter: Draw::new(&keys.derive("time", "jitter", "run")),
             clock: around.clock,
             key,
             address_key,
@@ -162,6 +164,15 @@ impl Worker {
                 let clock = self.clock;
                 words(column, |word| Some(clock.shifted(word.cast_signed(), grain).cast_unsigned()))
             }
+            Transform::Jitter { span_ns, grain_ns } => {
+                let grain = i64::try_from((*grain_ns).max(1)).ok()?;
+                let (clock, jitter, span) = (self.clock, &self.jitter, *span_ns);
+                words(column, |word| {
+                    let moved = word.cast_signed().saturating_add(jittered(jitter, word, span));
+                    Some(clock.shifted(moved, grain).cast_unsigned())
+                })
+            }
+            Transform::Round { to } => words(column, |word| Some(rounded(word, *to))),
             Transform::Service { ports } => {
                 words(column, |word| ports.iter().any(|port| u64::from(*port) == word).then_some(word))
             }
@@ -314,6 +325,14 @@ impl Worker {
                     let _ = write!(text, "{}{byte:02x}", if place == 0 { "" } else { ":" });
                 }
             }
+            (Transform::TopK { other, .. }, Ok(address)) => {
+                let class = self.maybe_list.as_ref()?.network(&address).filter(|class| self.shown.contains(*class));
+                return match (class, other) {
+                    (Some(class), _) => Some(class.clone()),
+                    (None, Other::Word(word)) => Some(word.clone()),
+                    (None, Other::Null | Other::Etld1Tag) => None,
+                };
+            }
             (Transform::Role, Ok(address)) => text.push_str(self.maybe_map.as_ref()?.role(&address).word()),
             (_, Ok(address)) => {
                 let mapped = self.maybe_map.as_mut().map_or(address, |map| map.map(address));
@@ -356,7 +375,7 @@ impl Worker {
                 .and_then(|extension| values.iter().find(|known| **known == extension).or(other.as_ref()).cloned()),
             Transform::FamilyMajor => Some(names::family_major(value)),
             Transform::Class { other, .. } => {
-                listed(self.maybe_list.as_deref()?, value, self.input).or(other.as_ref()).cloned()
+                self.maybe_list.as_deref()?.listed(value, self.input).or(other.as_ref()).cloned()
             }
             Transform::TopK { shown, other, .. } => {
                 let counted = counted(*shown, value).filter(|counted| self.shown.contains(counted));
@@ -472,27 +491,9 @@ pub fn counted(shown: Shown, value: &str) -> Option<String> {
             names::registrable(&host).map(|(domain, _)| domain.to_owned()).filter(|domain| domain.len() <= SHOWN_BYTES)
         }
         Shown::Family => Some(names::family_major(value)),
+        Shown::Network => None, // addresses are no texts: see `Window::observe`
         Shown::Value => (value.len() <= SHOWN_BYTES && value.bytes().all(|byte| matches!(byte, 0x20..=0x7E)))
             .then(|| value.to_owned()),
-    }
-}
-
-/// What a list says of a value: of a name, also what it says of a domain above it.
-#[must_use]
-pub fn listed<'a>(list: &'a List, value: &str, input: FieldType) -> Option<&'a String> {
-    if !matches!(input, FieldType::Host | FieldType::Url | FieldType::MailAddress) {
-        return list.get(value);
-    }
-    if let Some(class) = list.get(&value.to_ascii_lowercase()) {
-        return Some(class);
-    }
-    let host = names::host_of(value);
-    let mut name = host.as_str();
-    loop {
-        if let Some(class) = list.get(name) {
-            return Some(class);
-        }
-        name = name.split_once('.')?.1;
     }
 }
 
@@ -580,6 +581,22 @@ fn bucket(edges: &Edges, column: &ArrayRef) -> Option<Cells> {
         DataType::UInt16 => words(column, |word| Some(lower_edge_u64(edges, word).min(0xFFFF))),
         _ => words(column, |word| Some(lower_edge_u64(edges, word))),
     }
+}
+
+/// How far a time is moved: from `-span` to `span`, the same for the same time.
+fn jittered(jitter: &Draw, word: u64, span_ns: u64) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = jitter.of(0, &word.to_be_bytes());
+    let width = u128::from(span_ns).saturating_mul(2).saturating_add(1);
+    // The high half of a product: uniform but for one part in 2^64 / width.
+    let drawn = u128::from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).saturating_mul(width) >> 64;
+    i64::try_from(drawn).unwrap_or(0).saturating_sub(i64::try_from(span_ns).unwrap_or(0))
+}
+
+/// The nearest multiple; half way is up.
+fn rounded(word: u64, to: u64) -> u64 {
+    let to = to.max(1);
+    let below = word.saturating_sub(word.checked_rem(to).unwrap_or(0));
+    if word.saturating_sub(below) >= to.div_ceil(2) { below.checked_add(to).unwrap_or(below) } else { below }
 }
 
 fn lengths(column: &ArrayRef) -> Option<Cells> {

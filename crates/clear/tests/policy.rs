@@ -24,7 +24,8 @@ use bunker_clear::names;
 use bunker_clear::transform::{Edges, Other, Shown};
 use bunker_clear::window::{MinK, Scanners};
 use bunker_clear::{
-    ClearedBatch, Field, FieldType, Gate, Keys, Method, Policy, RecordSchema, Refusal, Rotation, Rule, Sites, Transform,
+    ClearedBatch, Field, FieldType, Gate, Keys, List, Method, Policy, RecordSchema, Refusal, Rotation, Rule, Sites,
+    Transform,
 };
 use proptest::prelude::*;
 
@@ -293,16 +294,13 @@ fn visits(name: &str, clients: std::ops::Range<u8>) -> Vec<Row> {
 
 #[test]
 fn a_name_is_shown_only_if_enough_clients_share_it() {
-    let lists = vec![HashMap::from([
-        ("common.example.com".to_owned(), "x".to_owned()),
-        ("example.org".to_owned(), "x".to_owned()),
-    ])];
-    let listed: Vec<_> = vec![HashMap::from([("example.org".to_owned(), "listed".to_owned())])];
+    let listed: Vec<List> = vec![HashMap::from([("example.org".to_owned(), "listed".to_owned())]).into()];
     let rows =
         [visits("www.example.org", 1..6), visits("private.test.com", 1..9), visits("rare.example.net", 1..3)].concat();
     let mut all = gate(policy(vec![rule("out", "host", top(5, None, None, Other::Word("rare".into())))]));
     assert!(all.clear("flow", &frame(&rows)).unwrap().is_empty(), "rows wait");
     assert!(all.waiting_bytes() > 0);
+    assert_eq!(all.waiting_rows(), rows.len() as u64);
     let count = |texts: Vec<String>| {
         texts.into_iter().fold(HashMap::new(), |mut counts: HashMap<String, usize>, text| {
             *counts.entry(text).or_default() += 1;
@@ -320,7 +318,6 @@ fn a_name_is_shown_only_if_enough_clients_share_it() {
     let mut most = gate(policy(vec![rule("out", "host", top(2, Some(1), None, Other::Null))]));
     most.clear("flow", &frame(&rows)).unwrap();
     assert_eq!(count(column(&most.finish().unwrap(), "out")), HashMap::from([("test.com".into(), 8), ("-".into(), 7)]));
-    drop(lists);
 }
 
 #[test]
@@ -423,7 +420,9 @@ fn an_aggregate_bounds_what_one_unit_adds_and_spends_its_budget() {
     assert!(counts.clear("flow", &frame(&rows)).unwrap().is_empty());
     assert_eq!(numbers(&mut counts), [[Some(5.0), Some(0.0)]], "two of the one, one each of three; no row is told too");
     assert_eq!(numbers(&mut counts).len(), 1, "the second window spends the rest");
+    assert_eq!(counts.aggregates_refused(), 0);
     assert!(numbers(&mut counts).is_empty(), "the budget is spent");
+    assert_eq!(counts.aggregates_refused(), 1, "and that is counted");
     let sum = Measure::Sum { field: "size".into(), low: 0, high: 10 };
     let mut sums = with(aggregate(sum), 1.0);
     sums.clear("flow", &frame(&rows)).unwrap();
@@ -466,6 +465,8 @@ fn every_rule() -> Vec<Rule> {
         rule("path", "uri", Transform::Chain { domain: String::new(), with: Some("host".into()) }),
         rule("state", "conn_state", Transform::Keep),
         rule("size", "size", Transform::Bucket(Edges::Log2)),
+        rule("about", "size", Transform::Round { to: 100 }),
+        rule("when", "ts", Transform::Jitter { span_ns: 60_000_000_000, grain_ns: 1_000_000_000 }),
         rule("port", "port", Transform::Service { ports: vec![80, 443] }),
         rule("shuffled", "port", Transform::Shuffle),
     ]
@@ -504,10 +505,81 @@ fn some_rows() -> impl Strategy<Value = Vec<Row>> {
     )
 }
 
+#[test]
+fn a_network_is_told_only_if_enough_units_had_to_do_with_it() {
+    let networks = [("192.0.2.0/24", "AS64500"), ("192.0.0.0/16", "AS64501"), ("203.0.113.0/24", "AS64502")];
+    let list: List = networks
+        .map(|(prefix, operator)| (prefix.to_owned(), operator.to_owned()))
+        .into_iter()
+        .collect::<HashMap<_, _>>()
+        .into();
+    let to = |server: &str, clients: std::ops::Range<u8>| -> Vec<Row> {
+        visits("x", clients).into_iter().map(|row| Row { resp: bytes_of(server), ..row }).collect()
+    };
+    let rows = [to("192.0.2.7", 1..4), to("192.0.2.8", 4..7), to("192.0.9.9", 1..5), to("198.51.100.9", 1..9)].concat();
+    let operator =
+        Transform::TopK { shown: Shown::Network, k: 5, n: None, list: Some(0), other: Other::Word("other".into()) };
+    let mut gate = gate(Policy { lists: vec![list], ..policy(vec![rule("out", "resp_h", operator.clone())]) });
+    assert!(gate.clear("flow", &frame(&rows)).unwrap().is_empty(), "rows wait");
+    let shown = column(&gate.finish().unwrap(), "out");
+    let count = |word: &str| shown.iter().filter(|text| *text == word).count();
+    assert_eq!(count("AS64500"), 6, "two servers of one operator, six clients together");
+    assert_eq!(count("other"), 12, "four clients are too few; an address of no list is another");
+    assert_eq!(operator.output_type(FieldType::Host), None);
+    let listless = Transform::TopK { shown: Shown::Network, k: 5, n: None, list: None, other: Other::Null };
+    let policy = policy(vec![rule("out", "resp_h", listless)]);
+    assert!(Gate::new(vec![schema()], policy, Keys::new(&mut [7; 32]), Limits::default()).is_err());
+}
+
+#[test]
+fn a_jittered_time_stays_near_and_equal_times_stay_equal() {
+    let moved = |transform: &Transform, ts: i64| {
+        let mut gate = gate(policy(vec![rule("out", "ts", transform.clone())]));
+        let cleared = gate.clear("flow", &frame(&[row(ts, "198.51.100.1", "x")])).unwrap();
+        let batch = batches(&cleared, "flow").remove(0);
+        batch.column(0).as_primitive::<arrow_array::types::TimestampNanosecondType>().value(0)
+    };
+    let span = 3_600_000_000_000_u64;
+    let jitter = Transform::Jitter { span_ns: span, grain_ns: 1 };
+    let plain = Transform::ShiftGrain { grain_ns: 1 };
+    let distances: Vec<i64> = (0..400)
+        .map(|second| {
+            let ts = START + second * 1_000_000_000;
+            assert_eq!(moved(&jitter, ts), moved(&jitter, ts), "one instant is one time");
+            moved(&jitter, ts) - moved(&plain, ts)
+        })
+        .collect();
+    assert!(distances.iter().all(|distance| distance.unsigned_abs() <= span));
+    // Uniform over the span: a quarter lies in each quarter of it; five standard deviations of 400 draws are 43.
+    let half = i64::try_from(span / 2).unwrap();
+    for (from, to) in [(-2 * half, -half), (-half, 0), (0, half), (half, 2 * half)] {
+        let inside = distances.iter().filter(|distance| (from..to).contains(distance)).count();
+        assert!((57..=143).contains(&inside), "{inside} of 400");
+    }
+}
+
+#[test]
+fn a_number_is_rounded_to_the_nearest_multiple() {
+    let round = |size: u64, to: u64| one(Transform::Round { to }, "size", Row { size, ..host("x") });
+    for (size, to, expected) in [
+        (0, 100, "0"),
+        (49, 100, "0"),
+        (50, 100, "100"),
+        (149, 100, "100"),
+        (150, 100, "200"),
+        (7, 2, "8"),
+        (5, 3, "6"),
+        (4, 3, "3"),
+    ] {
+        assert_eq!(round(size, to), expected, "{size} to {to}");
+    }
+    assert_eq!(round(u64::MAX, 1000), (u64::MAX - u64::MAX % 1000).to_string(), "what does not fit stays below");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
-    fn deleting_a_rule_takes_its_column_away_and_changes_nothing_else(rows in some_rows(), number in 0_usize..11) {
+    fn deleting_a_rule_takes_its_column_away_and_changes_nothing_else(rows in some_rows(), number in 0_usize..13) {
         let whole = gate(policy(every_rule())).clear("flow", &frame(&rows)).unwrap();
         let mut rules = every_rule();
         rules.remove(number);

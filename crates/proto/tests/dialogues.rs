@@ -774,3 +774,157 @@ fn random_datagrams_are_nothing() {
         assert_eq!((seen.service.as_str(), seen.batches.len(), seen.panics), ("", 0, 0));
     }
 }
+
+/// A mail dialogue from the client's side, fed as far as `turns` go: rows so far, and bytes held.
+fn fed(service: u8, kind: MessageKind, turns: &[Turn]) -> (usize, usize, u64) {
+    let flow = flow(service, ODD_PORTS);
+    let mut messages = Messages::new(ByContent, Wanted::of(&[kind]), Config::default());
+    messages.flow_opened(&flow);
+    for turn in turns {
+        match turn {
+            Turn::Says(direction, bytes) if service == 6 => messages.chunk(&flow, *direction, bytes, 9),
+            Turn::Says(direction, bytes) => messages.datagram(&flow, *direction, bytes, bytes.len(), 9),
+            Turn::Gap(direction, length) => messages.gap(&flow, *direction, *length, 9),
+        }
+    }
+    (messages.tables.rows_of(kind), messages.live_bytes(), messages.counters.unrecognised)
+}
+
+#[test]
+fn recipients_are_kept_up_to_their_limit() {
+    use bunker_proto::mail::{RECIPIENTS, flags};
+    for (count, kept, many) in
+        [(RECIPIENTS - 1, RECIPIENTS - 1, false), (RECIPIENTS, RECIPIENTS, false), (RECIPIENTS + 1, RECIPIENTS, true)]
+    {
+        let rcpt: String = (0..count).map(|number| format!("RCPT TO:<r{number}@x.example>\r\n")).collect();
+        let to = format!("To: a@x.example{}\r\n", ", b@x.example".repeat(count - 1));
+        let seen = tcp(&[
+            s("220 mx ESMTP\r\n"),
+            c(&format!("EHLO c\r\nMAIL FROM:<a@x.example>\r\n{rcpt}DATA\r\n")),
+            s(&format!("250 ok\r\n250 ok\r\n{}354 go\r\n", "250 ok\r\n".repeat(count))),
+            c(&format!("{to}\r\nx\r\n.\r\n")),
+            s("250 done\r\n"),
+        ]);
+        let batch = seen.batch(MessageKind::Mail);
+        assert_eq!(text(batch, "rcptto", 0).split(',').count(), kept, "{count} in the envelope");
+        assert_eq!(text(batch, "flags", 0).parse::<u64>().unwrap() & flags::MANY_RECIPIENTS != 0, many, "{count}");
+        assert!(text(batch, "to", 0).split(',').count() <= RECIPIENTS, "{count} in the header");
+    }
+}
+
+#[test]
+fn commands_without_an_answer_are_remembered_up_to_their_limit() {
+    // The first command asks for TLS. Its answer is understood as long as the command is remembered.
+    for (before, ask, other, answer) in [
+        ("220 mx ESMTP\r\n", "STARTTLS\r\n", "NOOP\r\n", "220 go\r\n"),
+        ("+OK hi\r\n", "STLS\r\n", "NOOP\r\n", "+OK go\r\n"),
+    ] {
+        let with = |count: usize| {
+            let mut turns = vec![s(before), c(&format!("{ask}{}", other.repeat(count))), s(answer)];
+            turns.extend(tls());
+            tcp(&turns)
+        };
+        use bunker_proto::mail::PENDING;
+        assert!(with(PENDING - 1).service.ends_with(",ssl"), "{ask}");
+        assert!(!with(PENDING).service.ends_with(",ssl"), "{ask}");
+        assert!(with(PENDING * 8).held <= with(PENDING * 2).held, "{ask}");
+    }
+}
+
+#[test]
+fn tagged_commands_are_remembered_up_to_their_limit() {
+    use bunker_proto::mail::imap::TAGS;
+    for (count, understood) in [(TAGS - 1, true), (TAGS, true), (TAGS + 1, false)] {
+        let asked: String = (0..count).map(|number| format!("t{number} COMPRESS DEFLATE\r\n")).collect();
+        let mail = MAIL.replace("..dot", ".dot");
+        let fetched = format!("* 1 FETCH (BODY[] {{{}}}\r\n{mail})\r\nb OK\r\n", mail.len());
+        let seen = tcp(&[
+            s("* OK ready\r\n"),
+            c(&asked),
+            s("t0 OK\r\n"),
+            Turn::Says(Orig, deflated("b FETCH 1 BODY[]\r\n")),
+            Turn::Says(Resp, deflated(&fetched)),
+        ]);
+        assert_eq!(!seen.rows(MessageKind::Mail, &["size"]).is_empty(), understood, "{count}");
+    }
+}
+
+#[test]
+fn messages_wait_for_their_reply_up_to_a_limit() {
+    use bunker_proto::mail::smtp::WAITING;
+    for (count, written) in [(WAITING - 1, 0), (WAITING, 0), (WAITING + 1, 1), (WAITING + 3, 3)] {
+        let mail = "MAIL FROM:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nBDAT 3 LAST\r\nx\r\n";
+        let turns = [s("220 mx ESMTP\r\n"), c(&format!("EHLO c\r\n{}", mail.repeat(count)))];
+        assert_eq!(fed(6, MessageKind::Mail, &turns).0, written, "{count}");
+    }
+}
+
+#[test]
+fn compression_is_followed_up_to_its_ratio() {
+    use bunker_proto::mail::{flags, imap::INFLATE_RATIO};
+    // Blocks that repeat, with some bytes that do not: as good a compression as wanted.
+    let body = |noise: usize| {
+        let mut state = 1_u32;
+        let mut text = String::new();
+        while text.len() < 3 << 20 {
+            for _ in 0..noise {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                text.push(char::from(b'a' + (state >> 24) as u8 % 26));
+            }
+            text.push_str(&"x".repeat(4_096));
+        }
+        text
+    };
+    for (noise, over) in [(60, false), (0, true)] {
+        let fetched = format!("* 1 FETCH (BODY[] {{99999999}}\r\n{}", body(noise));
+        let coded = deflated(&fetched);
+        let ratio = (fetched.len() / coded.len()) as u64;
+        assert_eq!(ratio > INFLATE_RATIO, over, "{ratio}");
+        let mut turns = imap_compressed();
+        turns.truncate(4);
+        turns.push(Turn::Says(Resp, coded));
+        let seen = tcp(&turns);
+        let told = text(seen.batch(MessageKind::Mail), "flags", 0).parse::<u64>().unwrap();
+        assert_eq!(told & flags::OVER_LIMIT != 0, over, "{ratio}");
+    }
+}
+
+#[test]
+fn handshake_over_datagrams_ends_at_its_limit() {
+    use bunker_proto::dtls;
+    let mut body = vec![0xFE, 0xFD];
+    body.extend_from_slice(&[9; 32]);
+    body.extend_from_slice(&[0, 0, 0, 2, 0xC0, 0x2B, 1, 0]);
+    let length = body.len() as u8;
+    let message = [&[1, 0, 0, length, 0, 0, 0, 0, 0, 0, 0, length][..], &body].concat();
+    let hello = [&[22, 0xFE, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, message.len() as u8][..], &message].concat();
+    for (count, rows) in [(dtls::DATAGRAMS - 1, 0), (dtls::DATAGRAMS, 1), (dtls::DATAGRAMS + 1, 1)] {
+        let turns: Vec<Turn> = (0..count).map(|_| Turn::Says(Orig, hello.clone())).collect();
+        assert_eq!(fed(17, MessageKind::Tls, &turns).0, rows, "{count}");
+    }
+}
+
+#[test]
+fn what_is_not_known_yet_waits_up_to_its_limit() {
+    use bunker_proto::detect::DETECT_BYTES;
+    // A greeting without an end may still become a mail dialogue.
+    for (length, given_up) in [(DETECT_BYTES - 1, 0), (DETECT_BYTES, 0), (DETECT_BYTES + 1, 1)] {
+        let greeting = format!("220 {}", "x".repeat(length - 4));
+        let (_, held, unrecognised) = fed(6, MessageKind::Mail, &[s(&greeting)]);
+        assert_eq!(unrecognised, given_up, "{length}");
+        assert_eq!(held >= length, given_up == 0, "{length}: {held} held");
+    }
+}
+
+#[test]
+fn method_that_is_too_long_begins_no_request() {
+    use bunker_proto::http::head::LONGEST_METHOD;
+    for (length, found) in [(LONGEST_METHOD - 1, true), (LONGEST_METHOD, true), (LONGEST_METHOD + 1, false)] {
+        let method = "X".repeat(length);
+        let requests = format!("GET /a HTTP/1.1\r\nHost: a\r\n\r\n{method} /b HTTP/1.1\r\nHost: a\r\n\r\n");
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let rows = tcp(&[c(&requests), s(&ok.repeat(2))]).rows(MessageKind::Http, &["method", "uri"]);
+        assert_eq!(rows[0], "GET /a");
+        assert_eq!(rows.contains(&format!("{method} /b")), found, "{length}: {rows:?}");
+    }
+}

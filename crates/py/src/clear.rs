@@ -8,7 +8,7 @@ use bunker_clear::gate::Policy;
 use bunker_clear::gate::{Limits, type_name};
 use bunker_clear::transform::{Edges, Other, Shown};
 use bunker_clear::window::{MinK, Scanners};
-use bunker_clear::{Field, FieldType, Keys, Method, RecordSchema, Refusal, Rotation, Rule, Sites, Transform};
+use bunker_clear::{Field, FieldType, Keys, List, Method, RecordSchema, Refusal, Rotation, Rule, Sites, Transform};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -64,6 +64,8 @@ struct RuleSpec {
     other: Option<String>,
     other_tag: bool,
     grain_ns: u64,
+    span_ns: u64,
+    to: u64,
     domain: String,
     ports: Vec<u16>,
     #[pyo3(item("with"))]
@@ -78,10 +80,11 @@ fn rule_of(spec: RuleSpec) -> PyResult<Rule> {
     let RuleSpec { values, other, domain, .. } = spec;
     let missing = |what: &str| PyValueError::new_err(format!("{} without {what}", spec.transform));
     let transform = match (spec.transform.as_str(), spec.k) {
-        ("topk" | "family_major", Some(k)) => Transform::TopK {
+        ("topk" | "family_major" | "asn" | "country", Some(k)) => Transform::TopK {
             shown: match spec.shown.as_str() {
                 "domain" => Shown::Domain,
                 "family" => Shown::Family,
+                "network" => Shown::Network,
                 _ => Shown::Value,
             },
             k,
@@ -93,7 +96,7 @@ fn rule_of(spec: RuleSpec) -> PyResult<Rule> {
                 (false, None) => Other::Null,
             },
         },
-        ("topk", None) => return Err(missing("k")),
+        ("topk" | "asn" | "country", None) => return Err(missing("k")),
         ("family_major", None) => Transform::FamilyMajor,
         ("keep", _) => Transform::Keep,
         ("tag", _) => Transform::Tag { domain },
@@ -108,6 +111,8 @@ fn rule_of(spec: RuleSpec) -> PyResult<Rule> {
             None => Transform::Allow { values, other },
         },
         ("shift+grain", _) => Transform::ShiftGrain { grain_ns: spec.grain_ns },
+        ("jitter", _) => Transform::Jitter { span_ns: spec.span_ns, grain_ns: spec.grain_ns },
+        ("round", _) => Transform::Round { to: spec.to },
         ("present", _) => Transform::Present,
         ("len", _) => Transform::Len,
         ("count", _) => Transform::Count,
@@ -222,7 +227,7 @@ fn policy_of(spec: PolicySpec) -> PyResult<Policy> {
         rotation: rotation_of(&spec.rotation)?,
         window: rotation_of(&spec.window)?,
         sites: Sites { internal },
-        lists: spec.lists,
+        lists: spec.lists.into_iter().map(List::from).collect(),
         literals,
         units: spec.units,
         min_k: spec.min_k.into_iter().map(|(record, (k, by))| (record, MinK { k, by })).collect(),
@@ -314,6 +319,18 @@ impl Gate {
         self.0.waiting_bytes()
     }
 
+    /// Rows that wait for their window.
+    #[getter]
+    fn waiting_rows(&self) -> u64 {
+        self.0.waiting_rows()
+    }
+
+    /// Windows of aggregates that were not released, for want of budget or noise.
+    #[getter]
+    fn aggregates_refused(&self) -> u64 {
+        self.0.aggregates_refused()
+    }
+
     /// (name, type) of each column that leaves of a record.
     fn outputs(&self, record: &str) -> Vec<(String, &'static str)> {
         self.0.outputs(record).into_iter().map(|output| (output.name, type_name(&output.data_type))).collect()
@@ -346,11 +363,13 @@ pub fn transform_output(
         other: None,
         other_tag,
         grain_ns: 1,
+        span_ns: 1,
+        to: 1,
         domain: String::new(),
         ports: Vec::new(),
         joined: None,
         list: Some(0),
-        k: (transform == "topk" || shown.is_some()).then_some(1),
+        k: (matches!(transform, "topk" | "asn" | "country") || shown.is_some()).then_some(1),
         n: None,
         shown: shown.unwrap_or_default(),
     };
@@ -363,6 +382,14 @@ pub fn transform_output(
 #[pyfunction]
 pub fn blake3_hex(content: &[u8]) -> String {
     bunker_clear::keys::digest_hex(content)
+}
+
+/// The registrable domain of a host, URL or mail address by the public suffix list; None for an address, a bare suffix
+/// and what is no name.
+#[pyfunction]
+pub fn registrable_domain(name: &str) -> Option<String> {
+    let host = bunker_clear::names::host_of(name);
+    bunker_clear::names::registrable(&host).map(|(domain, _)| domain.to_owned())
 }
 
 fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {

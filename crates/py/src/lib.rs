@@ -26,6 +26,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<clear::ClearedBatch>()?;
     module.add_function(wrap_pyfunction!(clear::transform_output, module)?)?;
     module.add_function(wrap_pyfunction!(clear::blake3_hex, module)?)?;
+    module.add_function(wrap_pyfunction!(clear::registrable_domain, module)?)?;
     module.add_function(wrap_pyfunction!(capture::block_packets, module)?)?;
     module.add_class::<trace::HeaderTrace>()?;
     module.add_function(wrap_pyfunction!(trace::trace_fault, module)?)?;

@@ -97,28 +97,26 @@ impl HeaderTrace {
     }
 
     /// First pass: bytes of a file.
-    fn survey(&mut self, py: Python<'_>, data: PyBuffer<u8>) -> PyResult<()> {
-        let bytes = data.to_vec(py)?;
+    fn survey(&mut self, py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
         if self.fault.is_some() {
             return Ok(());
         }
         let Some(survey) = &mut self.survey else { return Err(PyValueError::new_err("there is no first pass")) };
         let file = &mut self.file;
-        if let Err(fault) = py.detach(|| file.feed(&bytes, &mut |packet, _| survey.feed(packet))) {
+        if let Err(fault) = py.detach(|| file.feed(bytes, &mut |packet, _| survey.feed(packet))) {
             self.fault = Some(fault);
         }
         Ok(())
     }
 
     /// Second pass: bytes of a file; the cleared packets among them. After damage the rest of the file is passed over.
-    fn feed<'py>(&mut self, py: Python<'py>, data: PyBuffer<u8>) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = data.to_vec(py)?;
+    fn feed<'py>(&mut self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         self.trace()?;
         let (format, file, out, fault) = (self.format, &mut self.file, &mut self.out, &mut self.fault);
         let Some(trace) = &mut self.trace else { return Err(PyValueError::new_err("no trace")) };
         out.clear();
         if fault.is_none() {
-            *fault = py.detach(|| file.feed(&bytes, &mut |packet, _| write(trace, format, packet, out))).err();
+            *fault = py.detach(|| file.feed(bytes, &mut |packet, _| write(trace, format, packet, out))).err();
         }
         Ok(PyBytes::new(py, out))
     }

@@ -15,6 +15,8 @@ use crate::zstd::ZstdStream;
 
 /// Longest block or record that is accepted. Wireshark's limit for a pcapng block is 16 MiB.
 pub const MAX_BLOCK: usize = 16 << 20;
+/// Longest packet of a pcap file. libpcap's and Wireshark's limit for the links that are read here; a longer length is damage.
+pub const MAX_PACKET: usize = 262_144;
 /// Interfaces of one section. Wireshark warns above 65,535.
 const MAX_INTERFACES: usize = 65_536;
 
@@ -68,10 +70,27 @@ struct Interface {
     offset_s: i64,
 }
 
+/// Which of a pcap record's lengths comes first: the captured one since version 2.4, the wire's before 2.3, and in 2.3 either.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lengths {
+    Captured,
+    Wire,
+    Shorter,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pcap {
+    big: bool,
+    nanoseconds: bool,
+    header: usize,
+    linktype: u16,
+    lengths: Lengths,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Unknown,
-    Pcap { big: bool, nanoseconds: bool, header: usize, linktype: u16 },
+    Pcap(Pcap),
     Pcapng { big: bool },
 }
 
@@ -240,9 +259,7 @@ impl CaptureFile {
         loop {
             let used = match self.format {
                 Format::Unknown => self.start(rest)?,
-                Format::Pcap { big, nanoseconds, header, linktype } => {
-                    self.record(rest, big, nanoseconds, header, linktype, sink)?
-                }
+                Format::Pcap(pcap) => self.record(rest, pcap, sink)?,
                 Format::Pcapng { big } => self.block(rest, big, sink)?,
             };
             if used == 0 {
@@ -284,36 +301,43 @@ impl CaptureFile {
         if bytes.len() < 24 {
             return Ok(0);
         }
-        let (version, network) =
-            if big { (be16(bytes, 4), be32(bytes, 20)) } else { (le16(bytes, 4), le32(bytes, 20)) };
-        if version != Some(2) {
+        let half = |offset| if big { be16(bytes, offset) } else { le16(bytes, offset) };
+        // 543.0 was what some wrote for 2.3 and before. (Kuznetzov's and all others write 2.4.)
+        let lengths = match half(4).zip(half(6)) {
+            Some((2, 4)) => Lengths::Captured,
+            Some((2, 3)) => Lengths::Shorter,
+            Some((2, 0..=2) | (543, 0)) => Lengths::Wire,
+            _ => return Err(self.fault(FaultKind::BadVersion)),
+        };
+        // The upper bits of the network field may hold the length of a frame check sequence, and those between nothing (yet).
+        let network = (if big { be32(bytes, 20) } else { le32(bytes, 20) }).unwrap_or(0);
+        if network & 0x03FF_0000 != 0 {
             return Err(self.fault(FaultKind::BadVersion));
         }
-        // The upper bits of the network field may hold the length of a frame check sequence.
-        let linktype = u16::try_from(network.unwrap_or(0) & 0xFFFF).unwrap_or(0);
-        self.format = Format::Pcap { big, nanoseconds, header, linktype };
+        let linktype = u16::try_from(network & 0xFFFF).unwrap_or(0);
+        self.format = Format::Pcap(Pcap { big, nanoseconds, header, linktype, lengths });
         Ok(24)
     }
 
-    fn record(
-        &mut self,
-        bytes: &[u8],
-        big: bool,
-        nanoseconds: bool,
-        header: usize,
-        linktype: u16,
-        sink: &mut impl FnMut(&Packet<'_>, u32),
-    ) -> Result<usize, Fault> {
+    fn record(&mut self, bytes: &[u8], pcap: Pcap, sink: &mut impl FnMut(&Packet<'_>, u32)) -> Result<usize, Fault> {
+        let Pcap { big, nanoseconds, header, linktype, lengths } = pcap;
         let word = |offset| if big { be32(bytes, offset) } else { le32(bytes, offset) };
-        let (Some(seconds), Some(fraction), Some(captured_len), Some(wire_len)) = (word(0), word(4), word(8), word(12))
+        let (Some(seconds), Some(fraction), Some(first_len), Some(second_len)) = (word(0), word(4), word(8), word(12))
         else {
             return Ok(0);
         };
         if bytes.len() < header {
             return Ok(0);
         }
+        let (captured_len, wire_len) = match lengths {
+            Lengths::Captured => (first_len, second_len),
+            Lengths::Wire => (second_len, first_len),
+            Lengths::Shorter => (first_len.min(second_len), first_len.max(second_len)),
+        };
         let length = captured_len as usize;
-        if length > MAX_BLOCK {
+        // Captures of buses have longer ones; their bytes are not looked at.
+        let longest = if matches!(linktype, 189 | 220 | 231 | 249 | 279) { MAX_BLOCK } else { MAX_PACKET };
+        if length > longest {
             return Err(self.fault(FaultKind::BadLength));
         }
         let Some(captured) = bytes.get(header..header.saturating_add(length)) else { return Ok(0) };
@@ -358,8 +382,9 @@ impl CaptureFile {
         let body = block.get(8..trailer).unwrap_or(&[]);
         match kind {
             0x0A0D_0D0A => {
-                let major = if big { be16(body, 4) } else { le16(body, 4) };
-                if major != Some(1) {
+                let half = |offset| if big { be16(body, offset) } else { le16(body, offset) };
+                // 1.2 is what some write for 1.0.
+                if !matches!(half(4).zip(half(6)), Some((1, 0 | 2))) {
                     return Err(self.fault(FaultKind::BadVersion));
                 }
                 self.format = Format::Pcapng { big };
@@ -389,9 +414,12 @@ impl CaptureFile {
                 if big { (be16(options, 0), be16(options, 2)) } else { (le16(options, 0), le16(options, 2)) };
             let (Some(code), Some(length)) = (code, length) else { break };
             let end = 4_usize.saturating_add(usize::from(length));
-            let Some(value) = options.get(4..end) else { break };
+            if code == 0 {
+                break;
+            }
+            // An option that goes on behind its block: what it says of the packets' times cannot be known.
+            let Some(value) = options.get(4..end) else { return Err(self.fault(FaultKind::BadLength)) };
             match (code, value) {
-                (0, _) => break,
                 (9, [resolution, ..]) => interface.resolution = *resolution,
                 (14, value) => {
                     if let Some(bytes) = array::<8>(value, 0) {

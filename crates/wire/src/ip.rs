@@ -23,7 +23,7 @@ pub struct Fragment {
 /// One IP packet.
 #[derive(Clone, Copy)]
 pub struct Ip<'a> {
-    /// Source.
+    /// Source (the home address where a destination option names it).
     pub source: Address,
     /// Destination (the final one where a routing header names it).
     pub destination: Address,
@@ -71,19 +71,31 @@ fn v4(bytes: &[u8]) -> Result<Ip<'_>, Skip> {
     if total_len < header_len {
         return Err(Skip::Malformed);
     }
-    let payload = bytes.get(header_len..total_len.min(bytes.len())).ok_or(Skip::Truncated)?;
+    let mut payload = bytes.get(header_len..total_len.min(bytes.len())).ok_or(Skip::Truncated)?;
+    let mut protocol = *header.get(9).ok_or(Skip::Truncated)?;
     let flags = be16(header, 6).ok_or(Skip::Truncated)?;
     let offset = u32::from(flags & 0x1FFF) * 8;
     let more = flags & 0x2000 != 0;
     let source = array::<4>(header, 12).ok_or(Skip::Truncated)?;
     let destination = array::<4>(header, 16).ok_or(Skip::Truncated)?;
+    let mut behind = header_len;
+    // What an authentication header (RFC 4302) vouches for is in the clear.
+    if protocol == AUTHENTICATION
+        && !more
+        && offset == 0
+        && let Ok(Some(extension)) = extension(protocol, payload)
+    {
+        behind = behind.saturating_add(extension.len()).min(total_len);
+        protocol = *extension.first().ok_or(Skip::Truncated)?;
+        payload = payload.get(extension.len()..).ok_or(Skip::Truncated)?;
+    }
     Ok(Ip {
         source: Address::v4(source),
         destination: Address::v4(destination),
-        protocol: *header.get(9).ok_or(Skip::Truncated)?,
+        protocol,
         ttl: *header.get(8).ok_or(Skip::Truncated)?,
         payload,
-        payload_len: total_len - header_len,
+        payload_len: total_len - behind,
         total_len,
         maybe_fragment: (more || offset > 0).then_some(Fragment {
             identification: u32::from(be16(header, 4).ok_or(Skip::Truncated)?),
@@ -91,7 +103,7 @@ fn v4(bytes: &[u8]) -> Result<Ip<'_>, Skip> {
             more,
         }),
         bad_checksum: sum(header, 0) != 0xFFFF,
-        header_len,
+        header_len: behind,
     })
 }
 
@@ -137,7 +149,7 @@ pub fn behind_extensions<'a>(ip: &Ip<'_>, whole: &'a Whole, headers: u32) -> Res
 
 fn v6(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
     let header = bytes.get(..40).ok_or(Skip::Truncated)?;
-    let source = Address(array::<16>(header, 8).ok_or(Skip::Truncated)?);
+    let mut source = Address(array::<16>(header, 8).ok_or(Skip::Truncated)?);
     let mut destination = Address(array::<16>(header, 24).ok_or(Skip::Truncated)?);
     let mut claimed = usize::from(be16(header, 4).ok_or(Skip::Truncated)?);
     let mut protocol = *header.get(6).ok_or(Skip::Truncated)?;
@@ -164,6 +176,9 @@ fn v6(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
             }
             if protocol == ROUTING {
                 destination = routed(header, destination);
+            }
+            if protocol == DESTINATION {
+                source = home_address(header).unwrap_or(source);
             }
             protocol = *header.first().ok_or(Skip::Truncated)?;
             offset += header.len();
@@ -195,26 +210,40 @@ fn v6(bytes: &[u8], headers: u32) -> Result<Ip<'_>, Skip> {
     })
 }
 
-/// RFC 2675: the jumbo payload option among hop-by-hop options.
-fn jumbo_length(extension: &[u8]) -> Option<usize> {
+/// The value of an option among those of a hop-by-hop or destination options header, if it is as long as it should be.
+fn option(extension: &[u8], wanted: u8, length: u8) -> Option<&[u8]> {
     let mut options = extension.get(2..)?;
     loop {
         match options {
             [0, rest @ ..] => options = rest,
-            [0xC2, 4, rest @ ..] => return be32(rest, 0).map(|length| length as usize),
+            [kind, found, rest @ ..] if *kind == wanted && *found == length => return rest.get(..usize::from(length)),
             [_, length, rest @ ..] => options = rest.get(usize::from(*length)..)?,
             _ => return None,
         }
     }
 }
 
-/// The final destination that a type 0 or type 2 routing header names, while segments are left.
-fn routed(extension: &[u8], destination: Address) -> Address {
+/// RFC 2675: the jumbo payload option among hop-by-hop options.
+fn jumbo_length(extension: &[u8]) -> Option<usize> {
+    be32(option(extension, 0xC2, 4)?, 0).map(|length| length as usize)
+}
+
+/// RFC 6275 section 6.3: the address at which a mobile node is known, and which its checksums cover.
+#[must_use]
+pub fn home_address(extension: &[u8]) -> Option<Address> {
+    array::<16>(option(extension, 0xC9, 16)?, 0).map(Address)
+}
+
+/// The final destination that a routing header names while segments are left: the last address of types 0 and 2, the first of a list
+/// that is written backwards in type 4 (RFC 8754).
+#[must_use]
+pub fn routed(extension: &[u8], destination: Address) -> Address {
     match extension {
         [_, _, 0 | 2, left, ..] if *left > 0 => {
             let last = extension.len().saturating_sub(16);
             if last < 8 { destination } else { array::<16>(extension, last).map_or(destination, Address) }
         }
+        [_, _, 4, left, ..] if *left > 0 => array::<16>(extension, 8).map_or(destination, Address),
         _ => destination,
     }
 }

@@ -73,6 +73,14 @@ pub fn ethertype(kind: u16, bytes: &[u8], headers: u32) -> Result<Link<'_>, Skip
     walk(Next::Ethertype(kind), bytes, [None, None], headers)
 }
 
+/// Find the IP packet in an IEEE 802.11 frame.
+///
+/// # Errors
+/// [`Skip`] says why there is none.
+pub fn ieee80211(bytes: &[u8], headers: u32) -> Result<Link<'_>, Skip> {
+    walk(Next::Wifi, bytes, [None, None], headers)
+}
+
 /// Find the IP packet behind a PPP header.
 ///
 /// # Errors
@@ -93,15 +101,18 @@ fn skip(bytes: &[u8], length: usize) -> Result<&[u8], Skip> {
     bytes.get(length..).ok_or(Skip::Truncated)
 }
 
+/// The first header, by the link type (tcpdump.org/linktypes.html).
 fn first(linktype: u16, bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
     Ok(match linktype {
         1 => (Next::Ethernet, bytes),
         0 | 108 => (Next::Ip, skip(bytes, 4)?), // BSD loopback: address family in host or network order; the version tells
         9 => (Next::Ppp, bytes),
+        // PPP in HDLC framing, or Cisco's HDLC: its address is 0x0F or 0x8F.
+        50 if matches!(bytes.first(), Some(0x0F | 0x8F)) => hdlc(bytes)?,
         50 => (Next::Ppp, bytes),
         51 => (Next::Ethertype(0x8864), bytes),
         12 | 14 | 101 | 228 | 229 => (Next::Ip, bytes),
-        104 => (Next::Ethertype(be16(bytes, 2).ok_or(Skip::Truncated)?), skip(bytes, 4)?),
+        104 => hdlc(bytes)?,
         105 => (Next::Wifi, bytes),
         113 => (cooked(be16(bytes, 2), be16(bytes, 14).ok_or(Skip::Truncated)?), skip(bytes, 16)?),
         119 | 163 => {
@@ -113,11 +124,100 @@ fn first(linktype: u16, bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
             (Next::Wifi, skip(bytes, length.ok_or(Skip::Truncated)? as usize)?)
         }
         127 => (Next::Wifi, skip(bytes, usize::from(le16(bytes, 2).ok_or(Skip::Truncated)?))?),
-        192 => return ppi(bytes),
         239 => (Next::Ip, nflog(bytes)?),
         276 => (cooked(be16(bytes, 8), be16(bytes, 0).ok_or(Skip::Truncated)?), skip(bytes, 20)?),
+        _ => return rarer(linktype, bytes),
+    })
+}
+
+/// The first header of the link types that are met less often.
+fn rarer(linktype: u16, bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
+    let kind_at = |at| be16(bytes, at).map(Next::Ethertype).ok_or(Skip::Truncated);
+    Ok(match linktype {
+        // IEEE 802.5: a source that begins with a set bit announces a route, whose length its first byte has.
+        6 => {
+            let routed = bytes.get(8).ok_or(Skip::Truncated)? & 0x80 != 0;
+            let route = if routed { usize::from(bytes.get(14).ok_or(Skip::Truncated)? & 0x1F) } else { 0 };
+            (Next::Llc, skip(bytes, route.saturating_add(14))?)
+        }
+        8 => (Next::Ip, bytes),
+        10 => (Next::Llc, skip(bytes, 13)?),
+        99 => (kind_at(6)?, skip(bytes, 44)?), // Symantec Enterprise Firewall
+        100 => (Next::Llc, bytes),
+        107 => frame_relay(bytes)?,
+        109 => (Next::Ip, skip(bytes, 12)?),
+        // OpenBSD's and FreeBSD's pf: the header says how long it is, without its padding to words.
+        117 => {
+            let length = usize::from(*bytes.first().ok_or(Skip::Truncated)?);
+            (Next::Ip, skip(bytes, length.next_multiple_of(4))?)
+        }
+        123 => match bytes.first().ok_or(Skip::Truncated)? & 0x0F {
+            2 => (Next::Llc, skip(bytes, 4)?),
+            _ => return Err(Skip::NonIp), // signalling, LAN emulation
+        },
+        138 => (kind_at(16)?, skip(bytes, 18)?),
+        166 => (Next::Ppp, skip(bytes, 2)?), // a direction where PPP has its address, and the control field
+        192 => named(le32(bytes, 4), skip(bytes, usize::from(le16(bytes, 2).ok_or(Skip::Truncated)?))?)?,
+        197 => erf(bytes)?,
+        204 => (Next::Ppp, skip(bytes, 1)?),
+        226 => (Next::Ip, skip(bytes, 24)?),
+        242 => (kind_at(40)?, skip(bytes, 44)?),
+        258 => named(le32(bytes, 8), skip(bytes, le32(bytes, 0).ok_or(Skip::Truncated)? as usize)?)?,
+        274 => (Next::Ethernet, skip(bytes, 8)?),
+        281 | 283 => (kind_at(16)?, skip(bytes, 18)?), // a switch's tag behind the addresses
+        282 => (Next::Ethernet, skip(bytes, 4)?),
+        284 => (kind_at(20)?, skip(bytes, 22)?),
         _ => return Err(Skip::UnknownLink),
     })
+}
+
+/// Cisco's HDLC: address, control, Ethernet type.
+fn hdlc(bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
+    Ok((Next::Ethertype(be16(bytes, 2).ok_or(Skip::Truncated)?), skip(bytes, 4)?))
+}
+
+/// The link type that a header (PPI, Apple's PKTAP) names for what follows it; neither inside the other.
+fn named(linktype: Option<u32>, bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
+    match u16::try_from(linktype.ok_or(Skip::Truncated)?) {
+        Ok(192 | 258) | Err(_) => Err(Skip::UnknownLink),
+        Ok(linktype) => first(linktype, bytes),
+    }
+}
+
+/// Frame relay (RFC 2427): an address whose last byte has its lowest bit set, control, and what is called NLPID.
+fn frame_relay(bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
+    let endless = if bytes.len() < 4 { Skip::Truncated } else { Skip::Malformed };
+    let last = bytes.iter().take(4).position(|byte| byte & 1 == 1).ok_or(endless)?;
+    match skip(bytes, last.saturating_add(1))? {
+        [0x03, 0xCC | 0x8E, rest @ ..] | [0x03, 0x00, 0xCC | 0x8E, rest @ ..] => Ok((Next::Ip, rest)),
+        [0x03, 0xCF, rest @ ..] => Ok((Next::Ppp, rest)),
+        [0x03, 0x00, 0x80, 0, 0, 0, high, low, rest @ ..] | [0x03, 0x80, 0, 0, 0, high, low, rest @ ..] => {
+            Ok((Next::Ethertype(u16::from_be_bytes([*high, *low])), rest))
+        }
+        [0x03, 0x00, 0x80, 0, 0x80, 0xC2, 0, 1 | 7, rest @ ..] => Ok((Next::Ethernet, rest)),
+        [_, _, ..] => Err(Skip::NonIp),
+        _ => Err(Skip::Truncated),
+    }
+}
+
+/// Endace's record: 16 bytes, extension headers while their first bit is set, then by type.
+fn erf(bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
+    let kind = *bytes.get(8).ok_or(Skip::Truncated)?;
+    let mut rest = skip(bytes, 16)?;
+    let mut more = kind & 0x80 != 0;
+    for _ in 0..16 {
+        if !more {
+            break;
+        }
+        more = rest.first().ok_or(Skip::Truncated)? & 0x80 != 0;
+        rest = skip(rest, 8)?;
+    }
+    match kind & 0x7F {
+        1 | 10 | 15 => hdlc(rest),
+        2 | 11 | 16 => Ok((Next::Ethernet, skip(rest, 2)?)),
+        22 | 23 => Ok((Next::Ip, rest)),
+        _ => Err(Skip::NonIp),
+    }
 }
 
 /// Linux cooked capture: the protocol field depends on the ARP hardware type.
@@ -126,19 +226,6 @@ fn cooked(hatype: Option<u16>, protocol: u16) -> Next {
         (Some(824), _) => Next::Ethertype(0), // netlink
         (_, 0x0004) => Next::Llc,
         (_, protocol) => Next::Ethertype(protocol),
-    }
-}
-
-/// Per-packet information: its own header, then the link type that it names.
-fn ppi(bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
-    let length = usize::from(le16(bytes, 2).ok_or(Skip::Truncated)?);
-    let inner = le32(bytes, 4).ok_or(Skip::Truncated)?;
-    let rest = skip(bytes, length)?;
-    match inner {
-        1 => Ok((Next::Ethernet, rest)),
-        105 => Ok((Next::Wifi, rest)),
-        101 => Ok((Next::Ip, rest)),
-        _ => Err(Skip::UnknownLink),
     }
 }
 
@@ -176,6 +263,8 @@ fn walk(mut next: Next, mut bytes: &[u8], mut vlan: [Option<u16>; 2], headers: u
                     (Next::Ethertype(kind), rest)
                 } else if rest.starts_with(&[0xFF, 0xFF]) {
                     return Err(Skip::NonIp); // raw 802.3: IPX
+                } else if let [1 | 3, 0, 0x0C, 0, 0, ..] = bytes {
+                    (Next::Ethernet, skip(bytes, 26)?) // Cisco's inter-switch link: a frame in a frame
                 } else {
                     (Next::Llc, rest.get(..usize::from(kind)).unwrap_or(rest))
                 }
@@ -184,7 +273,9 @@ fn walk(mut next: Next, mut bytes: &[u8], mut vlan: [Option<u16>; 2], headers: u
                 [0xAA, 0xAA, 0x03, 0, 0, 0 | 0xF8, high, low, rest @ ..] => {
                     (Next::Ethertype(u16::from_be_bytes([*high, *low])), rest)
                 }
-                [0x06, 0x06, 0x03, rest @ ..] => (Next::Ip, rest),
+                [0x06, 0x06, 0x03, rest @ ..] | [0xFE, 0xFE, 0x03, 0xCC | 0x8E, rest @ ..] => (Next::Ip, rest),
+                [0xFE, 0xFE, 0x03, 0xCF, rest @ ..] => (Next::Ppp, rest),
+                [0xAA, 0xAA, 0x03, 0, 0x80, 0xC2, 0, 1 | 7, _, _, rest @ ..] => (Next::Ethernet, rest), // RFC 2684
                 [_, _, _, ..] => return Err(Skip::NonIp),
                 _ => return Err(Skip::Truncated),
             },
@@ -208,8 +299,7 @@ fn walk(mut next: Next, mut bytes: &[u8], mut vlan: [Option<u16>; 2], headers: u
                     (Next::Ppp, rest.get(..length).unwrap_or(rest))
                 }
                 0x6558 => (Next::Ethernet, bytes),
-                0x894F => return nsh(bytes, vlan, headers),
-                _ => return Err(Skip::NonIp),
+                _ => shim(kind, bytes)?,
             },
             Next::Ppp => ppp_header(bytes)?,
             Next::Mpls => {
@@ -243,22 +333,58 @@ fn ppp_header(bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
     match protocol {
         0x0021 | 0x0057 => Ok((Next::Ip, rest)),
         0x0281 | 0x0283 => Ok((Next::Mpls, rest)),
+        // Multilink (RFC 1990): flags and a sequence number; what begins and ends here is whole.
+        0x003D if rest.first().is_some_and(|flags| flags & 0xC0 == 0xC0) => Ok((Next::Ppp, skip(rest, 4)?)),
+        _ => Err(Skip::NonIp),
+    }
+}
+
+/// What stands between an Ethernet type and the next one, less often than a VLAN tag.
+fn shim(kind: u16, bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
+    // A tag of so many bytes, and the Ethernet type of what follows.
+    let tag = |length: usize| {
+        let inner = be16(bytes, length).ok_or(Skip::Truncated)?;
+        let rest = skip(bytes, length.saturating_add(2))?;
+        Ok(if inner >= 0x0600 { (Next::Ethertype(inner), rest) } else { (Next::Llc, rest) })
+    };
+    match kind {
+        0x880B => Ok((Next::Ppp, bytes)),
+        0x8870 => Ok((Next::Llc, bytes)),
+        0x8903 => Ok((Next::Ethernet, skip(bytes, 2)?)), // Cisco FabricPath
+        0x8926 | 0x892F => tag(4),                       // VN-Tag; High-availability Seamless Redundancy (IEC 62439-3)
+        0x8909 | 0x893F => tag(6),                       // Cisco metadata (security group); E-Tag (IEEE 802.1BR)
+        0x88E7 => Ok((Next::Ethernet, skip(bytes, 4)?)), // provider backbone bridges (IEEE 802.1ah)
+        // MACsec (IEEE 802.1AE) without encryption: 6 bytes, and 8 of a channel identifier where its bit is set.
+        0x88E5 => match bytes.first().ok_or(Skip::Truncated)? {
+            control if control & 0x0C != 0 => Err(Skip::NonIp),
+            control if control & 0x20 != 0 => tag(14),
+            _ => tag(6),
+        },
+        // TRILL (RFC 6325): three words of 16 bits and options.
+        0x22F3 => {
+            let options = usize::from(be16(bytes, 0).ok_or(Skip::Truncated)? >> 6 & 0x1F);
+            Ok((Next::Ethernet, skip(bytes, options.saturating_mul(4).saturating_add(6))?))
+        }
+        0x894F => nsh(bytes),
         _ => Err(Skip::NonIp),
     }
 }
 
 /// Network Service Header (RFC 8300): length in words, next protocol.
-fn nsh(bytes: &[u8], vlan: [Option<u16>; 2], headers: u32) -> Result<Link<'_>, Skip> {
+fn nsh(bytes: &[u8]) -> Result<(Next, &[u8]), Skip> {
     let words = usize::from(be16(bytes, 0).ok_or(Skip::Truncated)? & 0x3F);
     let kind = *bytes.get(3).ok_or(Skip::Truncated)?;
+    if words == 0 {
+        return Err(Skip::Malformed);
+    }
     let rest = skip(bytes, words.checked_mul(4).ok_or(Skip::Malformed)?)?;
-    let next = match kind {
-        1 | 2 => Next::Ip,
-        3 => Next::Ethernet,
-        5 => Next::Mpls,
-        _ => return Err(Skip::NonIp),
-    };
-    walk(next, rest, vlan, headers.saturating_sub(1))
+    match kind {
+        1 | 2 => Ok((Next::Ip, rest)),
+        3 => Ok((Next::Ethernet, rest)),
+        4 => Ok((Next::Ethertype(0x894F), rest)),
+        5 => Ok((Next::Mpls, rest)),
+        _ => Err(Skip::NonIp),
+    }
 }
 
 /// IEEE 802.11 data frames, unencrypted, with LLC/SNAP inside.

@@ -16,14 +16,18 @@ pub enum Inner<'a> {
     Ethertype(u16, &'a [u8]),
     /// A PPP frame.
     Ppp(&'a [u8]),
+    /// An IEEE 802.11 frame.
+    Wifi(&'a [u8]),
 }
 
-/// The inner packet of an IP protocol: IP in IP (4), IPv6 in IP (41), GRE (47).
+/// The inner packet of an IP protocol: IP in IP (4), IPv6 in IP (41), GRE (47), EtherIP (97, RFC 3378), MPLS (137, RFC 4023).
 #[must_use]
 pub fn of_protocol(protocol: u8, payload: &[u8]) -> Option<Inner<'_>> {
     match protocol {
         4 | 41 => matches!(payload.first()? >> 4, 4 | 6).then_some(Inner::Ip(payload)),
         47 => gre(payload),
+        97 => payload.strip_prefix(&[0x30, 0]).map(Inner::Ethernet),
+        137 => mpls(payload),
         _ => None,
     }
 }
@@ -39,6 +43,10 @@ pub fn of_udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Option
         (2152, _) | (_, 2152) => gtp(payload),
         (3544, _) | (_, 3544) => teredo(payload),
         (5072, _) | (_, 5072) => ayiya(payload),
+        (1701, _) | (_, 1701) => l2tp(payload),
+        (5247, _) | (_, 5247) => capwap(payload),
+        (_, 4341) => lisp(payload),
+        (_, 37008) => tzsp(payload),
         _ => teredo_by_address(payload),
     }
 }
@@ -51,6 +59,9 @@ fn gre(bytes: &[u8]) -> Option<Inner<'_>> {
     let mut length = 4_usize;
     if flags & 0xC000 != 0 {
         length += 4; // checksum and offset
+    }
+    if version == 0 && flags & 0x4000 != 0 {
+        return routed_gre(bytes, flags, kind);
     }
     if flags & 0x2000 != 0 {
         length += 4; // key
@@ -74,13 +85,100 @@ fn gre(bytes: &[u8]) -> Option<Inner<'_>> {
         (0, 0x22EB) => {
             let rest = bytes.get(length..)?;
             let extended = rest.get(11)? & 1 != 0;
-            Some(Inner::Ethernet(rest.get(if extended { 20 } else { 12 }..)?))
+            let frame_type = rest.get(10)? >> 2 & 0x1F;
+            let inner = rest.get(if extended { 20 } else { 12 }..)?;
+            Some(if frame_type == 2 { Inner::Ip(inner) } else { Inner::Ethernet(inner) })
         }
         (0, 0x6558) => Some(Inner::Ethernet(bytes.get(length..)?)),
         (0, 0x0000) => None, // keep-alive
+        // Redirected to a web cache (WCCP): IP, behind a word of its own in the second version.
+        (0, 0x883E) => {
+            let rest = bytes.get(length..)?;
+            Some(Inner::Ip(if rest.first()? >> 4 == 4 { rest } else { rest.get(4..)? }))
+        }
+        // Aruba's access points: what they hear and send.
+        (0, 0x8200..=0x8210 | 0x9000) => Some(Inner::Wifi(bytes.get(length..)?)),
         (0, kind) => Some(Inner::Ethertype(kind, bytes.get(length..)?)),
         _ => None,
     }
+}
+
+/// GRE with a source route (RFC 1701): entries of an address family and a length, the last of length zero.
+fn routed_gre(bytes: &[u8], flags: u16, kind: u16) -> Option<Inner<'_>> {
+    let mut at = 8_usize;
+    for present in [flags & 0x2000, flags & 0x1000] {
+        if present != 0 {
+            at = at.checked_add(4)?;
+        }
+    }
+    for _ in 0..16 {
+        let length = usize::from(*bytes.get(at.checked_add(3)?)?);
+        at = at.checked_add(4)?.checked_add(length)?;
+        if length == 0 {
+            return Some(Inner::Ethertype(kind, bytes.get(at..)?));
+        }
+    }
+    None
+}
+
+/// L2TP (RFC 2661), data messages: optional length, sequence numbers, offset; then PPP.
+fn l2tp(bytes: &[u8]) -> Option<Inner<'_>> {
+    let flags = be16(bytes, 0)?;
+    if flags & 0x800F != 2 {
+        return None; // a control message, or another version
+    }
+    let mut at = if flags & 0x4000 != 0 { 8_usize } else { 6 };
+    if flags & 0x0800 != 0 {
+        at = at.checked_add(4)?;
+    }
+    if flags & 0x0200 != 0 {
+        at = at.checked_add(2)?.checked_add(usize::from(be16(bytes, at)?))?;
+    }
+    Some(Inner::Ppp(bytes.get(at..)?))
+}
+
+/// CAPWAP data (RFC 5415): a header as long as it says; frames of Ethernet or 802.11, those that came in one piece.
+fn capwap(bytes: &[u8]) -> Option<Inner<'_>> {
+    let [0, length, _, flags, ..] = bytes else { return None };
+    if flags & 0x80 != 0 {
+        return None; // a fragment
+    }
+    // Type of the payload: the lowest bit of the third byte.
+    let native = bytes.get(2)? & 1 != 0;
+    let inner = bytes.get(usize::from(length >> 3).checked_mul(4)?..)?;
+    Some(if native { Inner::Wifi(inner) } else { Inner::Ethernet(inner) })
+}
+
+/// LISP data (RFC 9300): eight bytes, then an IP packet as long as it says.
+fn lisp(bytes: &[u8]) -> Option<Inner<'_>> {
+    let inner = bytes.get(8..)?;
+    let length = match inner.first()? >> 4 {
+        4 => usize::from(be16(inner, 2)?),
+        6 => usize::from(be16(inner, 4)?).checked_add(40)?,
+        _ => return None,
+    };
+    (length == inner.len()).then_some(Inner::Ip(inner))
+}
+
+/// TaZmen Sniffer Protocol: received packets of Ethernet or 802.11 behind tagged fields.
+fn tzsp(bytes: &[u8]) -> Option<Inner<'_>> {
+    let [1, 0 | 1, high, low, tags @ ..] = bytes else { return None };
+    let mut rest = tags;
+    for _ in 0..64 {
+        rest = match rest {
+            [0, after @ ..] => after,
+            [1, after @ ..] => {
+                return match u16::from_be_bytes([*high, *low]) {
+                    1 => Some(Inner::Ethernet(after)),
+                    18 => Some(Inner::Wifi(after)),
+                    _ => None,
+                };
+            }
+            [_, length, after @ ..] => after.get(usize::from(*length)..)?,
+            _ => return None,
+        };
+    }
+    None
 }
 
 /// VXLAN (RFC 7348), with the generic protocol extension's next protocol where it is set.

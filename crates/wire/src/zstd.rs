@@ -150,3 +150,36 @@ impl ZstdStream {
         ok
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(head: &[u8]) -> bool {
+        ZstdStream::default().feed(head, &mut Vec::new())
+    }
+
+    #[test]
+    fn skippable_frame_is_awaited_up_to_its_limit() {
+        // The length that a frame claims does not count its own eight bytes.
+        for (claimed, fine) in [(MAX_SKIP - 9, true), (MAX_SKIP - 8, true), (MAX_SKIP - 7, false)] {
+            let length = u32::try_from(claimed).unwrap_or(0).to_le_bytes();
+            assert_eq!(taken(&[[0x50, 0x2A, 0x4D, 0x18], length].concat()), fine, "{claimed}");
+        }
+    }
+
+    #[test]
+    fn window_is_taken_up_to_its_limit() {
+        // A window descriptor: exponent above 10 and eighths (RFC 8878 section 3.1.1.1.2).
+        let window = |descriptor: u8| {
+            let base = 1_u64 << (10 + (descriptor >> 3));
+            base + base / 8 * u64::from(descriptor & 7)
+        };
+        for (descriptor, fine) in [(0x87, true), (0x88, true), (0x89, false)] {
+            assert_eq!(window(descriptor) <= MAX_WINDOW, fine);
+            let head = [MAGIC.to_le_bytes().as_slice(), &[0, descriptor]].concat();
+            assert_eq!(taken(&head), fine, "{descriptor:x}");
+        }
+        assert_eq!(window(0x88), MAX_WINDOW);
+    }
+}

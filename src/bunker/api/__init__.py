@@ -16,11 +16,11 @@ network and without files. What it emits is raw until the policy has cleared it 
 """
 
 from bunker.api import dhcp, dns, flow, http, mail, ntp, packet, ssh, stream, tls, udp
-from bunker.api.declare import analyzer
+from bunker.api.declare import analyzer, feeder
 from bunker.api.external import external
 from bunker.model.analyzer import Analyzer, Emit
 from bunker.model.fields import Field, FieldType, RecordSchema
-from bunker.model.messages import message_record
+from bunker.model.messages import message_class, message_record
 from bunker.model.record import (
     Address,
     AddressList,
@@ -49,6 +49,7 @@ from bunker.model.record import (
     UserAgent,
     Vlan,
 )
+from bunker.native.clear import registrable_domain
 
 __all__ = [
     "Address",
@@ -86,12 +87,15 @@ __all__ = [
     "dhcp",
     "dns",
     "external",
+    "feeder",
     "flow",
     "http",
     "mail",
+    "message_class",
     "message_record",
     "ntp",
     "packet",
+    "registrable_domain",
     "ssh",
     "stream",
     "tls",

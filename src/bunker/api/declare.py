@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
+from bunker.errors import ConfigurationError
 from bunker.model.analyzer import Analyzer, declare
 from bunker.model.fields import RecordSchema
+from bunker.model.messages import message_class
 from bunker.model.record import Record
 
 
@@ -36,5 +39,32 @@ def analyzer(
 
     def wrap(function: Callable[..., Any]) -> Analyzer:
         return declare(function, emits=emits, batch=batch, needs=needs, passes=passes)
+
+    return wrap
+
+
+def feeder(message: str, *, needs: Iterable[str] = ()) -> Callable[[Callable[..., Any]], Analyzer]:
+    """Declare an analyzer that finds messages inside others: what it emits goes to those who subscribe to `message`.
+
+        @feeder("mail", needs={"bodies"})
+        def webmail(tx: http.Transaction, emit: Emit) -> None:
+            emit(message_class("mail")(ts=tx.ts, uid=tx.uid, ...))
+
+    Nothing of what it emits is released as such. A fault of it costs the flow in hand, as everywhere.
+
+    Args:
+        message: What it finds: "mail", "http", ...
+        needs: As for `analyzer`.
+    Raises:
+        ConfigurationError: as `analyzer`, or it would feed itself.
+    """
+
+    def wrap(function: Callable[..., Any]) -> Analyzer:
+        made = declare(function, emits=message_class(message), batch=False, needs=needs, passes=1)
+        if made.message == message:
+            raise ConfigurationError(
+                f"feeder {made.name}", f"reads what it finds ({message})", "Subscribe to another kind of message"
+            )
+        return replace(made, feeds=message)
 
     return wrap

@@ -35,6 +35,8 @@ class Message(Protocol):
     client_fqdn: str | None
     domain: str | None
     lease_time: int | None
+    client_message: str | None
+    server_message: str | None
     params: str | None
     vendor_class: str | None
     is_orig: bool

@@ -48,8 +48,29 @@ class Exchange(Protocol):
     trans_id: int
     rtt: int | None
     query: str | None
+    qclass: int | None
+    qclass_name: str | None
+    qtype: int | None
     qtype_name: str | None
+    rcode: int | None
     rcode_name: str | None
+    AA: bool
+    TC: bool
+    RD: bool
+    RA: bool
+    Z: int
     answers: list[str] | None
+    TTLs: list[str] | None
     rejected: bool
+    opcode: int
+    opcode_name: str
+    auth: list[str] | None
+    addl: list[str] | None
+    addresses: list[Address] | None
+    ttl_min: int | None
+    answer_count: int | None
+    edns_size: int | None
+    edns_do: bool
+    query_bytes: int | None
+    reply_bytes: int | None
     flags: int

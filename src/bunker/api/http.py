@@ -146,11 +146,26 @@ class Transaction(Protocol):
     response_body_len: int
     status_code: int | None
     status_msg: str | None
+    info_code: int | None
+    info_msg: str | None
+    username: str | None
+    orig_mime_type: str | None
+    resp_mime_type: str | None
+    orig_content_type: str | None
+    resp_content_type: str | None
+    orig_content_encoding: str | None
+    resp_content_encoding: str | None
     location: str | None
     cookie: bool
     set_cookie: bool
-    orig_mime_type: str | None
-    resp_mime_type: str | None
+    forwarded: list[Address] | None
+    response_ts: int | None
+    orig_sha256: str | None
+    resp_sha256: str | None
+    orig_md5: str | None
+    resp_md5: str | None
+    orig_sha1: str | None
+    resp_sha1: str | None
     flags: int
     gap: bool
     req_head: bytes | None

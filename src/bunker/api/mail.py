@@ -52,23 +52,28 @@ class Message(Protocol):
     server: Address
     proto: str
     trans_depth: int
-    command: str
     helo: str | None
     mailfrom: str | None
     rcptto: list[str] | None
     date: str | None
     from_: str | None
-    from_addr: str | None
     to: list[str] | None
     cc: list[str] | None
     reply_to: str | None
     msg_id: str | None
+    in_reply_to: str | None
     subject: str | None
-    user_agent: str | None
+    x_originating_ip: Address | None
+    first_received: str | None
+    second_received: str | None
     last_reply: str | None
-    reply_code: int | None
+    path: list[Address] | None
+    user_agent: str | None
     tls: bool
+    from_addr: str | None
+    reply_code: int | None
     auth: str | None
+    command: str
     size: int
     content_type: str | None
     parts: int

@@ -40,27 +40,42 @@ class Handshake(Protocol):
     resp_p: int
     client: Address
     server: Address
+    proto: str
     version: str | None
     cipher: str | None
+    curve: str | None
     server_name: str | None
     resumed: bool
+    last_alert: str | None
     next_protocol: str | None
     established: bool
-    last_alert: str | None
     ssl_history: str | None
+    cert_chain_fps: list[str] | None
+    client_cert_chain_fps: list[str] | None
+    sni_matches_cert: bool | None
+    client_version: str | None
+    client_versions: list[str] | None
     client_alpn: list[str] | None
+    client_ciphers: int | None
     ech: bool
     ja3: str | None
-    ja3s: str | None
     ja4: str | None
-    transport: str
-    quic_version: str | None
     subject: str | None
     issuer: str | None
+    cert_serial: str | None
     cert_not_before: int | None
     cert_not_after: int | None
+    cert_self_signed: bool | None
     cert_key_type: str | None
-    cert_policy: str | None
-    cert_sha256: str | None
+    cert_key_length: int | None
+    cert_sig_alg: str | None
+    san_dns: list[str] | None
     san_count: int | None
+    cert_sha256: str | None
+    cert_sha1: str | None
+    cert_count: int | None
     flags: int
+    transport: str
+    quic_version: str | None
+    ja3s: str | None
+    cert_policy: str | None

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bunker.cli.terminal import wide_console
 from bunker.experiment.bundle import read_bundle
 from bunker.policy.load import Policy, policy_of
 from bunker.policy.report import Line, lines_of, row_bits
@@ -40,7 +41,7 @@ def check(
         for line in lines:
             click.echo(json.dumps(asdict(line)))
         return
-    console = Console()
+    console = wide_console()
     console.print(f"[bold]{bundle.experiment.name}[/bold]: {bundle.experiment.purpose}", highlight=False)
     console.print(f"bundle {bundle.digest}", highlight=False)
     console.print(

@@ -93,8 +93,7 @@ def write(  # noqa: PLR0917 - click passes options by name
     with tempfile.TemporaryDirectory(prefix="bunker-disk-") as name:
         work = Path(name)
         (work / "run").write_bytes(pack(orders, bundle.content))
-        diagnostic_kernel = None if diagnostic is None else diagnostic / recipe.DISK_KERNEL
-        disks.make_esp(work / "esp", image_.directory / recipe.DISK_KERNEL, diagnostic_kernel)
+        disks.make_esp(work / "esp", image_.directory, diagnostic)
         spool = spool_disk_bytes(bundle)
         parts = disks.layout(work / "esp", image_.directory, diagnostic, work / "run", spool_bytes=spool)
         disks.write_disk(disk, parts)

@@ -3,7 +3,8 @@
 Rules of this file:
 1. What the operator sees and gets is what `--closed-box process` shows and stores: the open box does not know the
    difference but by the statements' tier and image.
-2. A machine is asked for nothing: Ctrl-C pulls the plug, and what was not released is gone.
+2. A machine can be asked for one thing, an end in order: any byte on the connection that it opened. That is what the
+   first Ctrl-C sends; the second pulls the plug, and what was not released is gone.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 
 import click
 
+from bunker.closed.egress.target import open_egress
 from bunker.closed.process.setup import Source
 from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import Bundle
@@ -29,6 +30,9 @@ from bunker.open.receive import receive_stream
 from bunker.open.verdict import told
 from bunker.open.watch import Watch
 
+_END = b"."
+"""What it is does not matter: the machine counts it and does not read it."""
+_PIECE = 1 << 20
 _QUICK = "image is a QUICK one, for tests: its kernel is the distribution's and its command line is the host's."
 
 
@@ -46,25 +50,43 @@ def run_machine(
     click.echo(f"image {found.manifest.digest} ({found.manifest.identity.kind.value})", err=True)
     if found.manifest.identity.kind is Kind.QUICK:
         click.echo(_QUICK, err=True)
-    with machine_directory() as work:
-        if target is not None:
-            line = _line(found, bundle, source, work, egress=_host_port(target), wishes=wishes)
-            machine = _started(line)
-            with _plug(machine):
-                return 1 if machine.wait() else 0
-        assert directory is not None
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-            line = _line(found, bundle, source, work, egress=f"127.0.0.1:{port}", wishes=wishes)
-            machine = _started(line)
-            with _plug(machine), Watch() as watch:
-                reading = connected(listener, machine)
-                verdict = receive_stream(reading, directory, on_heartbeat=watch.heartbeat)
-                os.close(reading)
+    with machine_directory() as work, socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        onward = None if target is None else _onward(target)
+        line = _line(found, bundle, source, work, egress=f"127.0.0.1:{port}", wishes=wishes)
+        machine = _started(line)
+        with _Ending(machine) as ending:
+            reading = connected(listener, machine)
+            ending.link = reading
+            try:
+                if onward is not None:
+                    return _relay(reading, onward, machine)
+                assert directory is not None
+                with Watch() as watch:
+                    verdict = receive_stream(reading, directory, on_heartbeat=watch.heartbeat)
                 machine.wait()
+            finally:
+                ending.link = -1
+                os.close(reading)
         for words in told(verdict):
             click.echo(words)
         return verdict.exit_code
+
+
+def _relay(reading: int, onward: socket.socket, machine: Machine) -> int:
+    """Hand on what the machine sends, unread, until it or the open box ends.
+
+    Returns:
+        The exit code: whether everything was handed on.
+    """
+    with onward:
+        try:
+            while piece := os.read(reading, _PIECE):
+                onward.sendall(piece)
+        except OSError:
+            machine.power_off()
+            return 1
+    return 1 if machine.wait() else 0
 
 
 def _line(image: Image, bundle: Bundle, source: Source, work: Path, *, egress: str, wishes: Wishes) -> Line:
@@ -85,10 +107,11 @@ def _capture(interface: str) -> str:
     return interface
 
 
-def _host_port(target: str) -> str:
+def _onward(target: str) -> socket.socket:
+    """A connection to the open box, write-only."""
     if target.startswith(("unix:", "file:")) or ":" not in target:
         raise ConfigurationError(f"target {target}", "is no address", "A machine sends to HOST:PORT; or use -o DIR")
-    return target
+    return socket.socket(fileno=open_egress(target))
 
 
 def _started(line: Line) -> Machine:
@@ -96,20 +119,33 @@ def _started(line: Line) -> Machine:
     return Machine(line)
 
 
-@contextmanager
-def _plug(machine: Machine) -> Iterator[None]:
-    """Ctrl-C and SIGTERM pull it; so does whatever ends this block."""
+class _Ending:
+    """What Ctrl-C and SIGTERM do while a machine runs. Whatever ends the block, the machine is off after it."""
 
-    def pull(_number: int, _frame: FrameType | None) -> None:
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.link = -1
+        """The machine's connection; -1: there is none."""
+        self._asked = False
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> _Ending:
+        self._before = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._machine.power_off()
+        with closing(self._machine):
+            self._machine.wait()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        if self.link >= 0 and not self._asked:
+            self._asked = True
+            with suppress(OSError):
+                os.write(self.link, _END)
+                click.echo("bunker: the machine is asked to end in order; once more: power off", err=True)
+                return
         click.echo("bunker: power off; what was not released is gone", err=True)
-        machine.power_off()
-
-    before = {number: signal.signal(number, pull) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        machine.power_off()
-        with closing(machine):
-            machine.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        self._machine.power_off()

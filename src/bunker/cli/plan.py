@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from bunker import limits
+from bunker.cli.terminal import wide_console
 from bunker.errors import ConfigurationError
 from bunker.experiment.file import parse_size
 from bunker.open.buffer import measured, samples
@@ -279,7 +279,7 @@ def plan_command(  # noqa: PLR0917 - click passes options by name
     if as_json:
         click.echo(_as_json(made))
     else:
-        console = Console()
+        console = wide_console()
         console.print(_hourly(made) if hours else _table(made), highlight=False)
         for line in (*in_characters(drawn), "", *_sentences(made)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -104,6 +104,7 @@ def _signals_to(process: Process, on_destroy: Callable[[], None] = lambda: None)
 @click.option("--processors", type=click.IntRange(1, 64), default=2, show_default=True, help="vm: how many")
 @click.option("--confidential", type=click.Choice(["sev-snp", "tdx"]), help="vm: memory that the host cannot read")
 @click.option("--firmware", type=click.Path(path_type=Path), metavar="FILE", help="vm: of a confidential guest")
+@click.option("--tpm", type=click.Path(path_type=Path), metavar="SOCKET", help="vm: of a software TPM (swtpm)")
 @click.pass_context
 def run(  # noqa: PLR0917 - click passes options by name
     context: click.Context,
@@ -120,6 +121,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     processors: int,
     confidential: str | None,
     firmware: Path | None,
+    tpm: Path | None,
 ) -> None:
     """Run an experiment in a closed box. Nothing of it can be changed once it has started."""
     if more_files and not files:
@@ -158,6 +160,7 @@ def run(  # noqa: PLR0917 - click passes options by name
             processors=processors,
             confidential=Confidential(confidential) if confidential else None,
             firmware=firmware,
+            tpm=tpm,
         )
         context.exit(run_machine(bundle, source, directory, target, image=image, wishes=wishes))
     if target is not None:

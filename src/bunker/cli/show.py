@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bunker.cli.terminal import wide_console
 from bunker.model.counters import Counter
 from bunker.open.buffer import Sample, samples
 from bunker.open.manifest import Manifest, read_manifest
@@ -117,10 +118,10 @@ def show(  # noqa: PLR0917 - click passes options by name
     if as_buffer:
         if record is not None or form is not None:
             raise click.UsageError("--buffer takes no RECORD, --csv or --json")
-        _buffer(directory, Console(), picture)
+        _buffer(directory, wide_console(), picture)
         return
     manifest = read_manifest(directory)
-    console = Console()
+    console = wide_console()
     if record is None:
         if form is not None:
             raise click.UsageError("--csv and --json need a RECORD")

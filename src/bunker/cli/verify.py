@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,7 +11,9 @@ import click
 from bunker.errors import ConfigurationError
 from bunker.image.kernel import Kind
 from bunker.image.manifest import read as read_manifest
+from bunker.model.attestation import key_fingerprint
 from bunker.model.heartbeat import Start, is_fingerprint, same_fingerprint
+from bunker.open.attestation import Expected, faults
 from bunker.open.verdict import told
 from bunker.open.verify import runs_in
 from bunker.open.verify import verify as verify_directory
@@ -26,6 +30,20 @@ def checked_keys(_context: click.Context, _parameter: click.Parameter, values: t
             "--key", "is no fingerprint", "Give the 64 hex digits that the run printed at its start"
         )
     return values
+
+
+def checked_registers(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, str]:
+    """Registers as the operator wrote them down.
+
+    Raises:
+        ConfigurationError: one is none.
+    """
+    found = [re.fullmatch(r"([0-7])=([0-9A-Fa-f]{64})", value) for value in values]
+    if not all(found):
+        raise ConfigurationError(
+            "--register", "is no register", "Give its number and value as bunker verify prints them: 0=HEX"
+        )
+    return {int(match[1]): match[2].lower() for match in found if match is not None}
 
 
 @click.command()
@@ -45,15 +63,40 @@ def checked_keys(_context: click.Context, _parameter: click.Parameter, values: t
     metavar="MANIFEST",
     help="the runs must come from this sealed image",
 )
+@click.option(
+    "--tpm-key",
+    "tpm_keys",
+    multiple=True,
+    metavar="FINGERPRINT",
+    callback=checked_keys,
+    help="the runs must be attested by this TPM's key",
+)
+@click.option(
+    "--register",
+    "registers",
+    multiple=True,
+    metavar="N=HEX",
+    callback=checked_registers,
+    help="the TPM's register N must have this value",
+)
 @click.pass_context
-def verify(context: click.Context, directory: Path, keys: tuple[str, ...], manifest: Path | None) -> None:
+def verify(  # noqa: PLR0917 - click passes options by name
+    context: click.Context,
+    directory: Path,
+    keys: tuple[str, ...],
+    manifest: Path | None,
+    tpm_keys: tuple[str, ...],
+    registers: dict[int, str],
+) -> None:
     """Recompute everything in DIRECTORY from its raw envelopes (or check a file that a box wrote its stream into).
 
     Exit code 0 only if the whole chain holds: every envelope from the start to an end in order, every signature, the
     balance of packets, and every row of the Parquet files; of every run in DIRECTORY, and a run of every key given.
     Without --key, whoever made the stream chose its key. With --image, the start statement must name the digest of that
-    manifest, whose kind must be sealed.
+    manifest, whose kind must be sealed; if a TPM signed what was started, it must have been that image's kernel, and
+    nothing before it that the manifest does not name. With --tpm-key or --register, a TPM must have signed.
     """
+    attested = bool(tpm_keys or registers)
     code = 0
     runs = runs_in(directory)
     absent = list(keys)
@@ -68,11 +111,40 @@ def verify(context: click.Context, directory: Path, keys: tuple[str, ...], manif
             wrong = _image_fault(verdict.start, manifest)
             click.echo(f"image        {'as the manifest says' if wrong is None else f'refused: {wrong}'}")
             code = code if wrong is None else 1
+        if verdict.start is not None and (attested or verdict.start.attestation is not None):
+            wrong_ones = _attestation_faults(verdict.start, manifest, tpm_keys, registers)
+            for line in _attestation_told(verdict.start, wrong_ones):
+                click.echo(line)
+            code = 1 if wrong_ones else code
         absent = [key for key in absent if not same_fingerprint(key, verdict.fingerprint or "")]
     for key in absent:
         click.echo(f"missing      no run here is signed by the key {key}")
         code = 1
     context.exit(code)
+
+
+def _attestation_faults(
+    start: Start, manifest: Path | None, keys: tuple[str, ...], registers: dict[int, str]
+) -> list[str]:
+    image = None if manifest is None else read_manifest(manifest)
+    return faults(
+        start,
+        Expected(
+            kernels=None if image is None else image.kernels,
+            loaders=() if image is None else image.loaders,
+            keys=keys,
+            registers=registers,
+        ),
+    )
+
+
+def _attestation_told(start: Start, wrong: list[str]) -> Iterator[str]:
+    if start.attestation is not None:
+        yield f"tpm          {key_fingerprint(start.attestation.key)}"
+    yield from (f"tpm          refused: {text}" for text in wrong)
+    if start.attestation is not None and not wrong:
+        for number, value in sorted(start.attestation.registers.items()):
+            yield f"register {number}   {value}"
 
 
 def _image_fault(start: Start | None, path: Path) -> str | None:

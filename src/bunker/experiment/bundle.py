@@ -27,6 +27,8 @@ from bunker.model.external import Program, is_inside, program_of
 from bunker.model.fields import Field, FieldType, RecordSchema
 
 FORMAT = 1
+_BUILT_IN = Path(__file__).resolve().parents[1] / "analyzers"
+"""Where the programs of built-in analyzers stand."""
 
 
 class _Source(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,7 +114,7 @@ def schemas_of(analyzers: tuple[Analyzer, ...]) -> dict[str, RecordSchema]:
     """
     schemas: dict[str, RecordSchema] = {}
     for analyzer in analyzers:
-        for schema in analyzer.emits:
+        for schema in () if analyzer.feeds else analyzer.emits:
             known = schemas.setdefault(schema.name, schema)
             if known != schema:
                 raise ConfigurationError(
@@ -143,11 +145,13 @@ def _program_files(analyzers: tuple[Analyzer, ...], folder: Path) -> dict[str, b
         ConfigurationError: one cannot be read, or they are larger together than EXTERNAL_FILES_BYTES.
     """
     found: dict[str, bytes] = {}
-    for analyzer in analyzers:
-        if analyzer.program is not None:
-            words = [word for word in analyzer.program.command if is_inside(word) and (folder / word).is_file()]
-            for path in (*words, *analyzer.program.files):
-                found[str(PurePosixPath(path))] = _read(folder / path, what="program file")
+    for program in (analyzer.program for analyzer in analyzers if analyzer.program is not None):
+        place = _BUILT_IN if program.built_in else folder
+        words = [word for word in program.command if is_inside(word) and (place / word).is_file()]
+        for path in (*words, *program.files):
+            content = _read(place / path, what="program file")
+            if found.setdefault(str(PurePosixPath(path)), content) != content:
+                raise ConfigurationError(f"program file {path}", "is a built-in's as well", "Give yours another name")
     most = limits.EXTERNAL_FILES_BYTES.default
     if sum(map(len, found.values())) > most:
         raise ConfigurationError("program files", f"are larger than {most} bytes together", "Put less into them")
@@ -191,6 +195,7 @@ def seal(path: Path) -> Bundle:
     if len({program.analyzer for program in external}) < len(external):
         raise ConfigurationError("external analyzers", "two have one name", "Give each a name= of its own")
     _refuse_more_passes(experiment, analyzers)
+    _refuse_idle_feeders(analyzers)
     sealed = _Sealed(
         bunker_bundle=FORMAT,
         experiment=text,
@@ -220,6 +225,16 @@ def _refuse_more_passes(experiment: Experiment, analyzers: tuple[Analyzer, ...])
                 f"analyzer {analyzer.name}",
                 f"reads the trace {analyzer.passes} times, and a continuous run keeps nothing",
                 'Set experiment.mode = "deferred", or passes = 1',
+            )
+
+
+def _refuse_idle_feeders(analyzers: tuple[Analyzer, ...]) -> None:
+    for analyzer in analyzers:
+        if analyzer.feeds is not None and all(other.message != analyzer.feeds for other in analyzers):
+            raise ConfigurationError(
+                f"analyzer {analyzer.name}",
+                f"finds {analyzer.feeds} messages, and no other analyzer reads them",
+                f'Name "{analyzer.feeds}" or another that subscribes to {analyzer.feeds} messages',
             )
 
 

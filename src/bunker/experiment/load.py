@@ -17,7 +17,20 @@ from pathlib import Path
 from bunker.errors import BunkerError, ConfigurationError
 from bunker.model.analyzer import Analyzer
 
-BUILT_IN = ("flow", "http", "dns", "tls", "mail", "ssh", "ntp", "dhcp", "packets")
+BUILT_IN = (
+    "flow",
+    "http",
+    "dns",
+    "tls",
+    "mail",
+    "ssh",
+    "ntp",
+    "dhcp",
+    "packets",
+    "spamassassin",
+    "webmail",
+    "phishing",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

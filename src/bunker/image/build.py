@@ -22,6 +22,8 @@ from bunker.image.cache import cache_directory
 from bunker.image.initramfs import build_initramfs
 from bunker.image.kernel import Kind, Variant
 from bunker.image.manifest import Identity, Manifest, Part
+from bunker.image.packages import fetch, members
+from bunker.image.pe import authenticode
 from bunker.image.root import Root, build_root
 
 EPOCH: Final = 1_767_225_600
@@ -29,6 +31,8 @@ EPOCH: Final = 1_767_225_600
 _CONSOLES: Final = ("tty0", "ttyS0")
 ROOT, KERNEL, INITRAMFS, CONFIG = "root.img", "vmlinuz", "initramfs.cpio.gz", "kernel.config"
 DISK_KERNEL = "vmlinuz-disk"
+_LOADER_PACKAGE: Final = "systemd-boot-efi"
+_LOADER: Final = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 _ROOT_DISK: Final = "/dev/vda"
 """A virtual machine gets the root as its first disk."""
 _ROOT_PARTITION: Final = {Kind.SEALED: "PARTLABEL=bunker-root", Kind.DIAGNOSTIC: "PARTLABEL=bunker-diagnostic"}
@@ -58,6 +62,7 @@ def build_image(
     kind: Kind,
     variant: Variant,
     replace: bool = False,
+    more: tuple[str, ...] = (),
     told: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """Make an image.
@@ -65,6 +70,7 @@ def build_image(
     Args:
         folder: The project's `image/`.
         target: A new directory.
+        more: Names of further folders of `image/` that add to the root; another root is another image.
         replace: It may be there, and is then replaced when the new one is complete.
         told: Hears what is being made.
     Raises:
@@ -80,7 +86,8 @@ def build_image(
         new = work / "image"
         new.mkdir()
         told("root file system")
-        folders = (folder / "root",) + ((folder / "diagnostic",) if kind is Kind.DIAGNOSTIC else ())
+        names = ("root", *(("diagnostic",) if kind is Kind.DIAGNOSTIC else ()), *more)
+        folders = tuple(folder / name for name in names)
         root = build_root(folders, new / ROOT, work, epoch=EPOCH)
         if kind is Kind.QUICK:
             manifest = _quick(folder, root, new, work / "tree", told)
@@ -110,7 +117,12 @@ def _own(folder: Path, root: Root, new: Path, *, kind: Kind, variant: Variant, t
         line = line_for(_ROOT_DISK)
         config = kernels.build(kernel, line, new / KERNEL, jobs=kernels.jobs())
     (new / CONFIG).write_text(config)
-    parts = [*_parts(root), *(Part(name=p.name, version=p.version, sha256=p.sha256) for p in kernel.packages)]
+    loader = fetch([_LOADER_PACKAGE])[_LOADER_PACKAGE]
+    (new / manifests.LOADER).write_bytes(
+        next(member.content or b"" for member in members(loader) if member.path == _LOADER)
+    )
+    more = (*kernel.packages, loader)
+    parts = [*_parts(root), *(Part(name=p.name, version=p.version, sha256=p.sha256) for p in more)]
     return _manifest(identity, line, new, parts)
 
 
@@ -151,4 +163,9 @@ def _manifest(identity: Identity, line: str, new: Path, parts: list[Part]) -> Ma
         command_line=line,
         files=tuple(manifests.describe(path) for path in sorted(new.iterdir())),
         parts=tuple(parts),
+        measured={
+            name: authenticode((new / name).read_bytes())
+            for name in (KERNEL, DISK_KERNEL, manifests.LOADER)
+            if (new / name).exists()
+        },
     )

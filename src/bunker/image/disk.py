@@ -20,21 +20,20 @@ from pathlib import Path
 from typing import Final
 
 from bunker.errors import ConfigurationError
-from bunker.image import build
+from bunker.image import build, manifest
 from bunker.image.kernel import Kind
 from bunker.image.manifest import Manifest
 from bunker.image.programs import run
 
 SECTOR: Final = 512
 _MIB: Final = 1 << 20
-_BOOTLOADER = Path("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
 _DISK_ID = "62756E6B-6572-4000-8000-000000000000"
 _LINUX_DATA, _ESP = "8300", "EF00"
 _ESP_BYTES = 64 * _MIB
 RUN_BYTES: Final = 72 * _MIB
 """Room for the longest run disk (RUN_DISK_BUNDLE_BYTES and its head)."""
 
-LOADER = """timeout 10
+LOADER = """timeout {seconds}
 default restricted.conf
 editor no
 console-mode keep
@@ -77,20 +76,18 @@ def _whole(size: int) -> int:
 
 
 def make_esp(target: Path, restricted: Path, diagnostic: Path | None) -> None:
-    """The ESP's file system: boot manager, its menu, the kernels.
+    """The ESP's file system: boot manager, its menu, the kernels, all from the directories of the two images.
 
-    Raises:
-        ConfigurationError: systemd's boot manager is not installed.
+    The menu stays for ten seconds if there is a choice, and not at all otherwise.
     """
-    if not _BOOTLOADER.exists():
-        raise ConfigurationError(f"{_BOOTLOADER}", "is not there", "Install it: apt-get install systemd-boot-efi")
     with tempfile.TemporaryDirectory(prefix="bunker-esp-") as name:
         tree = Path(name)
-        files = {"EFI/BOOT/BOOTX64.EFI": _BOOTLOADER.read_bytes(), "loader/loader.conf": LOADER.encode()}
+        files = {"EFI/BOOT/BOOTX64.EFI": (restricted / manifest.LOADER).read_bytes()}
+        files["loader/loader.conf"] = LOADER.format(seconds=0 if diagnostic is None else 10).encode()
         kernels = {"restricted": restricted} | ({} if diagnostic is None else {"diagnostic": diagnostic})
         titles = {"restricted": "Bunker: sealed box", "diagnostic": "Bunker: diagnostic, no capture"}
         for kind, kernel in kernels.items():
-            files[f"EFI/bunker/{kind}.efi"] = kernel.read_bytes()
+            files[f"EFI/bunker/{kind}.efi"] = (kernel / build.DISK_KERNEL).read_bytes()
             files[f"loader/entries/{kind}.conf"] = ENTRY.format(title=titles[kind], name=kind).encode()
         for path, content in files.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)

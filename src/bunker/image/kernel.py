@@ -13,6 +13,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -137,6 +138,12 @@ def build(kernel: Kernel, command_line: str, target: Path, *, jobs: int) -> str:
         BoxError: it differs from what was published, or the build failed.
     """
     tree = tree_of(kernel)
+    with (tree / ".lock").open("w") as lock:  # one build at a time in a tree, whoever asks
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build_in(tree, kernel, command_line, target, jobs=jobs)
+
+
+def _build_in(tree: Path, kernel: Kernel, command_line: str, target: Path, *, jobs: int) -> str:
     wanted = kernel.config | {"CONFIG_CMDLINE": f'"{command_line}"'}
     if "CONFIG_CMDLINE" not in kernel.config:
         wanted = kernel.config

@@ -66,6 +66,7 @@ class Wishes:
     """None: KVM where it works, else TCG."""
     log: Path | None = None
     monitor: Path | None = None
+    tpm: Path | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -118,6 +119,7 @@ def prepare(
         firmware=wishes.firmware,
         log=wishes.log,
         monitor=wishes.monitor,
+        tpm=wishes.tpm,
         extra=wishes.extra,
     )
 

@@ -23,6 +23,8 @@ from bunker.image.kernel import Kind, Variant
 from bunker.model.heartbeat import canonical
 
 NAME: Final = "manifest.json"
+LOADER: Final = "loader.efi"
+"""The boot manager of an appliance's disk."""
 FORMAT: Final = 1
 
 Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -76,6 +78,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     command_line: str
     files: tuple[File, ...]
     parts: tuple[Part, ...]
+    measured: dict[str, Hex64]
+    """Authenticode hash of each file that UEFI starts: what a TPM's register 4 is made of."""
+
+    @property
+    def kernels(self) -> frozenset[str]:
+        """Measured hashes of the kernel."""
+        return frozenset(value for name, value in self.measured.items() if name != LOADER)
+
+    @property
+    def loaders(self) -> frozenset[str]:
+        """Measured hash of the boot manager; none if the image has none."""
+        return frozenset(value for name, value in self.measured.items() if name == LOADER)
 
     def path(self, directory: Path, name: str) -> Path | None:
         """A file of the image, if the image has it."""

@@ -22,7 +22,9 @@ LINK_MAC: Final = "02:62:75:6e:6b:01"
 CAPTURE_MAC: Final = "02:62:75:6e:6b:02"
 GUEST, TARGET, PORT, PREFIX = "10.0.2.15", "10.0.2.100", 9000, 24
 """The private net between machine and QEMU: the machine, and the one address it may send to."""
-_SOFT: Final = "max,-erms"
+CAPTURE_OFFLOADS: Final = "csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,mrg_rxbuf=on"
+"""Of the capture interface: none, so that a packet is recorded as it stood on the wire."""
+SOFT: Final = "max,-erms"
 """Emulated: clearing memory byte by byte, as a processor with that feature is asked to, takes eight times as long."""
 _PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
@@ -70,10 +72,13 @@ class Line:
     acceleration: Acceleration = Acceleration.TCG
     confidential: Confidential | None = None
     firmware: Path | None = None
+    """Of a confidential guest."""
     log: Path | None = None
     """A serial log, for tests with the quick image; the sealed kernel has no serial driver."""
     monitor: Path | None = None
     """A control socket, for tests that attack the machine."""
+    tpm: Path | None = None
+    """Control socket of a software TPM (swtpm), which the machine then has."""
     extra: tuple[str, ...] = ()
     """Further words, for tests that attack the machine."""
 
@@ -91,7 +96,7 @@ class Line:
             "-m",
             f"{self.memory_mb}M",
         ]
-        line += ["-cpu", "host" if fast else _SOFT, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"]
+        line += ["-cpu", "host" if fast else SOFT, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"]
         line += ["-rtc", "base=utc", "-monitor", "none", "-serial", f"file:{_path(self.log)}" if self.log else "none"]
         line += self._confidential()
         if self.monitor is not None:
@@ -103,6 +108,9 @@ class Line:
             line += ["-append", self.command_line + (" console=ttyS0" if self.log else "")]
         line += self._disks() + self._networks()
         line += ["-object", "rng-random,id=noise,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=noise"]
+        if self.tpm is not None:
+            line += ["-chardev", f"socket,id=tpm,path={_path(self.tpm)}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+            line += ["-device", "tpm-crb,tpmdev=tpm0"]
         return [*line, *self.extra]
 
     def _machine(self) -> str:
@@ -152,11 +160,9 @@ class Line:
             return [*line, "-device", f"vfio-pci,host={self.capture},rombar=0"]
         kind, _, name = self.capture.partition(":")
         netdev = f"tap,id=capture,ifname={name},script=no,downscript=no" if kind == "tap" else self.capture
-        # No offloads: a packet is recorded as it stood on the wire.
-        plain = "csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,mrg_rxbuf=on"
         return [
             *("-netdev", netdev if "id=capture" in netdev else f"{netdev},id=capture"),
-            *("-device", f"virtio-net-pci,netdev=capture,mac={CAPTURE_MAC},romfile=,{plain}"),
+            *("-device", f"virtio-net-pci,netdev=capture,mac={CAPTURE_MAC},romfile=,{CAPTURE_OFFLOADS}"),
             *line,
         ]
 

@@ -137,12 +137,14 @@ def _place_python(described: dict[str, list[str]], tree: Path) -> dict[str, str]
         for entry in found.files or ():
             path = str(entry)
             kept = ".dist-info/" not in path or path.endswith("/METADATA")
+            kept = kept and not matches(path, described.get("leave_out", ()))
             if kept and not path.startswith("..") and "__pycache__" not in path:
                 _copy(Path(str(found.locate_file(entry))), tree / SITE / path)
     own = Path(__file__).resolve().parents[1]
     for file in sorted(own.rglob("*")):
         path = f"bunker/{file.relative_to(own)}"
-        if file.is_file() and "__pycache__" not in path and not matches(path, described["without"]):
+        wanted = not matches(path, described.get("without", ())) and matches(path, described.get("only", ["*"]))
+        if file.is_file() and "__pycache__" not in path and wanted:
             _copy(file, tree / SITE / path)
     versions["bunker"] = metadata.version("bunker")
     return versions
@@ -204,7 +206,7 @@ def seal(tree: Path, target: Path, *, epoch: int) -> Verity:
     run(
         [
             *("mksquashfs", tree, target, "-noappend", "-no-progress", "-quiet", "-comp", "zstd", "-b", "256K"),
-            *("-Xcompression-level", "15", "-all-root", "-no-xattrs", "-no-exports", "-reproducible"),
+            *("-Xcompression-level", "9", "-all-root", "-no-xattrs", "-no-exports", "-reproducible"),
             *("-mkfs-time", str(epoch), "-all-time", str(epoch)),
         ],
         step="root file system",

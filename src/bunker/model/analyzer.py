@@ -50,6 +50,8 @@ class Analyzer:
     passes: int
     program: Program | None = None
     """Of a program in another language: `function` is never called then."""
+    feeds: str | None = None
+    """What it emits are messages of this kind, for the analyzers that subscribe to them; nothing of it is released."""
 
 
 def _message_of(name: str, function: Callable[..., Any]) -> str:

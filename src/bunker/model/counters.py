@@ -78,6 +78,7 @@ class Counter(StrEnum):
     GATE_REFUSED_SCHEMA = "gate_refused_schema"
     GATE_REFUSED_VALUE = "gate_refused_value"
     GATE_REFUSED_SIZE = "gate_refused_size"
+    AGGREGATES_REFUSED = "aggregates_refused"
     ANALYZER_FAULTS = "analyzer_faults"
     WORKER_RESTARTS = "worker_restarts"
     DIAGNOSTICS_OMITTED = "diagnostics_omitted"
@@ -151,11 +152,16 @@ MEANINGS: dict[Counter, Meaning] = {
     Counter.RECORDS_EMITTED: _count("rows", "written by analyzers"),
     Counter.RECORDS_RELEASED: _count("rows", "cleared and put into an envelope"),
     Counter.RECORDS_REFUSED: _count("rows", "of batches that the gate refused, as far as they could be counted"),
-    Counter.RECORDS_DESTROYED: _count("rows", "cleared but destroyed, because the egress queue was full"),
+    Counter.RECORDS_DESTROYED: _count(
+        "rows", "destroyed before they left: the egress queue was full, or they waited for their window at an abort"
+    ),
     Counter.GATE_REFUSED_FRAME: _count("batches", "refused: broken frame on a worker's pipe"),
     Counter.GATE_REFUSED_SCHEMA: _count("batches", "refused: other columns or types than declared"),
     Counter.GATE_REFUSED_VALUE: _count("batches", "refused: a value outside its type's domain"),
-    Counter.GATE_REFUSED_SIZE: _count("batches", "refused: too many rows or bytes"),
+    Counter.GATE_REFUSED_SIZE: _count("batches", "refused: too many rows or bytes, or over gate.max_output_ratio"),
+    Counter.AGGREGATES_REFUSED: _count(
+        "windows", "of aggregates that were not released: the budget was spent, or there was no noise"
+    ),
     Counter.ANALYZER_FAULTS: _count("faults", "exceptions and time-outs of analyzers"),
     Counter.WORKER_RESTARTS: _count("restarts", "workers that died and were started again"),
     Counter.DIAGNOSTICS_OMITTED: _count("events", "counted but not listed, because there were too many"),

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     FORGOTTEN = "forgotten"
     SIZE = "size"
+    OUTPUT_RATIO = "output_ratio"
     AUTHENTICATION = "authentication"
     KEY_GONE = "key_gone"
     TRUNCATED = "truncated"

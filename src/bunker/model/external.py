@@ -17,8 +17,12 @@ from bunker.errors import ConfigurationError
 
 PROGRAM_ROOT = "/program"
 """Where the sealed files stand inside a box; the program's working directory."""
-KNOWN_LIBRARIES = {"perl": ("/usr/share/perl", "/usr/share/perl5", "/etc/perl")}
-"""Where an interpreter looks beside /lib and /usr/lib, which every box shows; as far as they exist."""
+_RULES_OF_SPAMASSASSIN = ("/usr/share/spamassassin", "/etc/spamassassin", "/var/lib/spamassassin")
+KNOWN_LIBRARIES = {
+    "perl": ("/usr/share/perl", "/usr/share/perl5", "/etc/perl"),
+    "spamassassin": _RULES_OF_SPAMASSASSIN,
+}
+"""Where an interpreter or engine looks beside /lib and /usr/lib, which every box shows; as far as they exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +34,14 @@ class Program:
         files: Sealed files that are not among the words of the command.
         libraries: Absolute paths of the machine that the program reads.
         fields: Columns of the messages that it is sent; none: all.
+        built_in: Its files are Bunker's own (`bunker.analyzers`), not the experiment's.
     """
 
     command: tuple[str, ...]
     files: tuple[str, ...]
     libraries: tuple[str, ...]
     fields: tuple[str, ...]
+    built_in: bool = False
 
     @property
     def name(self) -> str:

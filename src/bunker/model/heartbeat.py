@@ -22,6 +22,7 @@ import msgspec
 
 from bunker import limits
 from bunker.errors import VerificationError
+from bunker.model.attestation import Attestation
 from bunker.model.counters import BALANCE_IN, BALANCE_OUT
 
 FORMATS: Final[dict[str, int]] = {"envelope": 1, "records": 1}
@@ -77,6 +78,7 @@ class AbortReason(StrEnum):
     SELF_CHECK = "self_check"
     MAXIMUM_AGE = "maximum_age"
     EGRESS = "egress"
+    POLICY = "policy"
 
 
 class OutputField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +97,7 @@ class OutputSchema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fields: list[OutputField]
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Start(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The birth certificate: the first envelope."""
 
     formats: dict[str, int]
@@ -109,6 +111,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     schemas: list[OutputSchema]
     enforcement: dict[FieldName, Word]
     heartbeat_ns: Annotated[int, msgspec.Meta(ge=1_000_000, le=86_400 * 10**9)]
+    attestation: Attestation | None = None
+    """What the machine's TPM says; left out where there is none."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -188,6 +192,11 @@ def check_start(start: Start) -> None:
             raise VerificationError("start statement: fields repeat, are none or too many")
         if any(field.arrow not in ARROW_TYPES for field in schema.fields):
             raise VerificationError("start statement: an Arrow type that records cannot have")
+
+
+def attested_hash(start: Start) -> bytes:
+    """What a TPM is given to sign along: the hash of the start statement without its attestation."""
+    return hashlib.sha256(canonical(msgspec.structs.replace(start, attestation=None))).digest()
 
 
 def enforcement_digest(enforcement: dict[str, str]) -> str:

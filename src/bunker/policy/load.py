@@ -18,16 +18,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from bunker.errors import ConfigurationError
-from bunker.model.fields import FieldType, RecordSchema
+from bunker.model.fields import Field, FieldType, RecordSchema
 from bunker.native.clear import transform_output
 from bunker.policy.risks import check_risks
 from bunker.policy.rules import EPOCHS, Policy, Rule, shown
-from bunker.policy.settings import check_settings
+from bunker.policy.settings import check_networks, check_settings
 from bunker.policy.tables import Tables
 from bunker.policy.text import PolicyText, did_you_mean
 from bunker.policy.trace import RECORD as PCAP
 from bunker.policy.trace import TraceRules, trace_rules
-from bunker.policy.transforms import TRANSFORMS
+from bunker.policy.transforms import NETWORKS, THRESHOLDS, TRANSFORMS, TransformKind
 
 FORMAT = 1
 PROFILES = ("public", "partner", "internal")
@@ -91,6 +91,8 @@ class _Loader:
             aggregates=aggregates,
             epsilon=epsilon,
             trace=self.packets(),
+            max_output_ratio=tables.output_ratio(),
+            on_violation=tables.violation(),
         )
         self.times(policy)
         check_risks(text, policy)
@@ -176,7 +178,7 @@ class _Loader:
             if key not in kind.settings:
                 raise text.refuse(table, name, f"{kind.name} has no setting {key!r}", did_you_mean(key, kind.settings))
         self.defaults(kind.name, settings)
-        waits = kind.name == "topk" or "k" in settings
+        waits = kind.name in THRESHOLDS or "k" in settings
         output = transform_output(
             kind.name,
             source.type.value,
@@ -197,22 +199,28 @@ class _Loader:
                 "keep needs a field whose words are declared, so that nothing else can stand there",
                 'Use { do = "allow", values = [...], other = "other" }',
             )
+        self.complete(table, name, kind, settings, source)
+        check_settings(text, table, name, settings, source, schema=schema, lists=self.tables.lists)
+        if kind.name in NETWORKS:
+            check_networks(text, table, name, kind.name, self.tables.lists[settings["list"]])
+        return Rule(record=schema.name, name=name, source=source, transform=kind.name, settings=settings, output=output)
+
+    def complete(self, table: str, name: str, kind: TransformKind, settings: Mapping[str, Any], source: Field) -> None:
+        """Refuse a rule that lacks a setting."""
         needs_reason = kind.name == "keep" and source.type in _IDENTIFYING
         missing = [key for key in sorted(kind.required) if key not in settings and (key != "because" or needs_reason)]
-        if kind.name == "topk" and "k" not in settings:
+        if kind.name in THRESHOLDS and "k" not in settings:
             missing = ["k"]
         if kind.name == "service" and "ports" not in settings:
             missing = ["ports"]
         if missing:
-            raise text.refuse(
+            raise self.text.refuse(
                 table, name, f"{kind.name} needs {missing[0]}", f'Write {{ do = "{kind.name}", {missing[0]} = ... }}'
             )
-        check_settings(text, table, name, settings, source, schema=schema, lists=self.tables.lists)
-        return Rule(record=schema.name, name=name, source=source, transform=kind.name, settings=settings, output=output)
 
     def defaults(self, transform: str, settings: dict[str, Any]) -> None:
         """What stands in [gate] and [sites] for all rules."""
-        if transform == "topk" or "topk" in settings:
+        if transform in THRESHOLDS or "topk" in settings:
             k = self.tables.default_k()
             if k is not None:
                 settings.setdefault("k", k)
@@ -241,7 +249,7 @@ def fitting(kind: FieldType) -> list[str]:
     fits = [
         name
         for name in TRANSFORMS
-        if transform_output(name, kind.value, shown(kind, name) if name == "topk" else None) is not None
+        if transform_output(name, kind.value, shown(kind, name) if name in THRESHOLDS else None) is not None
     ]
     return ["drop", *fits]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bunker.model.fields import FieldType
 from bunker.policy.load import Policy, Rule
 from bunker.policy.trace import RECORD as PCAP
-from bunker.policy.transforms import TRANSFORMS
+from bunker.policy.transforms import NETWORKS, TRANSFORMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +103,10 @@ def _one_cell(rule: Rule, policy: Policy | None) -> float:  # noqa: C901, PLR091
             return math.log2((65 if edges == "log2" else len(edges)) + 1)
         case "service":
             return math.log2(len(settings["ports"]) + 1)
-        case "shift+grain":
+        case "shift+grain" | "jitter":
             return math.log2(_YEARS_NS / settings["grain"] + 1)
+        case "round":
+            return _TYPE_BITS[kind] - math.log2(settings["to"]) + 1
         case "len" | "depth" | "count":
             return _COUNT_BITS
         case "keep" if rule.source.words:
@@ -124,7 +126,8 @@ def _shown_bits(rule: Rule, policy: Policy | None) -> float:
     """A threshold: one of the list, or one that a worker invents for k units of its own; else what stands for it."""
     settings = rule.settings
     if "list" in settings and policy is not None:
-        clear = math.log2(len(policy.lists[settings["list"]]) + 2)
+        entries = policy.lists[settings["list"]]
+        clear = math.log2(len(set(entries.values()) if rule.transform in NETWORKS else entries) + 2)
     elif rule.transform == "family_major":
         clear = math.log2(_FAMILIES * _MAJORS + 2)
     else:
@@ -214,6 +217,12 @@ def _described(rule: Rule) -> str:  # noqa: PLR0911 - one line for each transfor
             return f"{rule.transform} {_values(settings['values'])} values"
         case "shift+grain":
             return f"shift+grain {settings['grain'] / 1e9:g} s"
+        case "jitter":
+            return f"jitter {settings['span'] / 1e9:g} s, grain {settings['grain'] / 1e9:g} s"
+        case "round" if rule.source.type is FieldType.DURATION:
+            return f"round to {settings['to'] / 1e9:g} s"
+        case "round":
+            return f"round to {settings['to']}"
         case "truncate":
             return f"truncate /{settings.get('v4', 24)} /{settings.get('v6', 48)}"
         case "class":

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from bunker.model.fields import FieldType
 from bunker.policy.rules import Policy, Rule
 from bunker.policy.text import PolicyText, did_you_mean
+from bunker.policy.transforms import NETWORKS
 
 _PREFIXED = frozenset({"pfx", "cryptopan"})
 _SIZES = frozenset({FieldType.BYTES, FieldType.COUNT})
 _MILLISECOND_NS = 10**6
+_COARSE = 512
+"""Bytes from which on a rounded size stands for many pages."""
 _NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len"})
 
 
@@ -155,6 +158,13 @@ RISKS: dict[str, RiskKind] = {
             'add [passes] scanners = { do = "split" }',
         ),
         _risk(
+            "pfx-beside-network",
+            "public partner",
+            "a prefix-preserved address beside its operator or country in clear: each row tells what a mapped prefix "
+            "is",
+            'release one of them, or the address as "tag"',
+        ),
+        _risk(
             "noise-beside-rows",
             "public partner",
             "the rows that an aggregate counts leave as well: its noise protects nothing",
@@ -178,6 +188,10 @@ class Finding:
         return self.record if self.field is None else f"{self.record}.{self.field}"
 
 
+def _exact(rule: Rule) -> bool:
+    return rule.transform == "keep" or (rule.transform == "round" and rule.settings["to"] < _COARSE)
+
+
 def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901 - one line for each risk
     for rule in rules:
         kind, do = rule.source.type, rule.transform
@@ -185,7 +199,7 @@ def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901
             yield "clear-address", rule.name
         if kind is FieldType.TIME and (do == "keep" or rule.settings.get("grain", _MILLISECOND_NS) < _MILLISECOND_NS):
             yield "exact-times", rule.name
-        if kind in _SIZES and do == "keep":
+        if kind in _SIZES and _exact(rule):
             yield "exact-sizes", rule.name
         if do == "len":
             yield "exact-lengths", rule.name
@@ -209,10 +223,12 @@ def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901
 def _prefixed(policy: Policy, rules: tuple[Rule, ...]) -> Iterator[str]:
     if not any(rule.transform in _PREFIXED for rule in rules):
         return
-    if any(rule.source.type is FieldType.BYTES and rule.transform == "keep" for rule in rules):
+    if any(rule.source.type is FieldType.BYTES and _exact(rule) for rule in rules):
         yield "pfx-with-exact-sizes"
     if any(rule.source.type is FieldType.PORT and rule.transform != "present" for rule in rules):
         yield "pfx-with-service-ports"
+    if any(rule.transform in NETWORKS for rule in rules):
+        yield "pfx-beside-network"
     if policy.epoch == "run":
         yield "pfx-whole-run"
 

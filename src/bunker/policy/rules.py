@@ -9,6 +9,7 @@ from typing import Any
 from bunker.model.fields import Field, FieldType, RecordSchema
 from bunker.policy.trace import RECORD as PCAP
 from bunker.policy.trace import TraceRules
+from bunker.policy.transforms import NETWORKS, THRESHOLDS
 
 EPOCHS = ("run", "day", "hour")
 _NAMED = frozenset({FieldType.HOST, FieldType.URL, FieldType.MAIL_ADDRESS})
@@ -28,7 +29,7 @@ class Rule:
     @property
     def waits(self) -> bool:
         """Whether it holds values back until enough units share them."""
-        return self.transform == "topk" or "k" in self.settings
+        return self.transform in THRESHOLDS or "k" in self.settings
 
     @property
     def domain(self) -> str:
@@ -53,6 +54,8 @@ class Rule:
             "other": None if other is None else str(other),
             "other_tag": self.waits and other == "etld1_tag",
             "grain_ns": settings.get("grain", 0),
+            "span_ns": settings.get("span", 0),
+            "to": settings.get("to", 0),
             "domain": settings.get("domain", ""),
             "ports": settings.get("ports", []),
             "with": settings.get("with"),
@@ -67,6 +70,8 @@ def shown(kind: FieldType, transform: str) -> str:
     """What a threshold counts and shows of a field: the core's word."""
     if transform == "family_major":
         return "family"
+    if transform in NETWORKS:
+        return "network"
     return "domain" if kind in _NAMED else "value"
 
 
@@ -148,6 +153,9 @@ class Policy:
     aggregates: tuple[Aggregate, ...] = ()
     epsilon: float = 0.0
     trace: TraceRules | None = None
+    max_output_ratio: float | None = None
+    """Bytes of cleared batches for each captured byte, at most."""
+    on_violation: str = "skip-record"
 
     def releases(self, record: str) -> bool:
         """Whether anything of this record may leave."""

@@ -8,7 +8,7 @@ from bunker import limits
 from bunker.policy.load import FORMAT, PROFILES
 from bunker.policy.risks import RISKS
 from bunker.policy.rules import EPOCHS
-from bunker.policy.tables import LITERALS
+from bunker.policy.tables import LITERALS, VIOLATIONS
 from bunker.policy.transforms import TRANSFORMS
 
 _WORD: dict[str, Any] = {"type": "string"}
@@ -24,6 +24,13 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "n": {"type": "integer", "minimum": 1},
     "other": {"type": ["string", "integer"]},
     "ports": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65535}},
+    "span": {"type": "string", "pattern": r"^\d+(ms|s|min|h|d)$"},
+    "to": {
+        "oneOf": [
+            {"type": "integer", "minimum": 2},
+            {"type": "string", "pattern": r"^\d+(ms|s|min|h|d)$"},
+        ]
+    },
     "topk": {"type": "integer", "minimum": 1},
     "v4": {"type": "integer", "minimum": 0, "maximum": 32},
     "v6": {"type": "integer", "minimum": 0, "maximum": 128},
@@ -135,7 +142,16 @@ def json_schema() -> dict[str, Any]:
                 ),
                 "addresses": _table({"names": {"enum": list(LITERALS)}, "v4": _SETTINGS["v4"], "v6": _SETTINGS["v6"]}),
                 "lists": {"type": "object", "additionalProperties": list_file},
-                "gate": _table({"min_k": _K, "unit": _WORD, "window": epoch, "rows": rows}),
+                "gate": _table(
+                    {
+                        "min_k": _K,
+                        "unit": _WORD,
+                        "window": epoch,
+                        "rows": rows,
+                        "max_output_ratio": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+                        "on_violation": {"enum": list(VIOLATIONS)},
+                    }
+                ),
                 "privacy": _table(
                     {"epsilon": _EPSILON, "unit": _WORD, "rows_per_unit": {"type": "integer", "minimum": 1}}, "epsilon"
                 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from bunker import limits
 from bunker.model.fields import Field, FieldType, RecordSchema
 from bunker.policy.text import PolicyText, did_you_mean
+from bunker.policy.transforms import NETWORKS
 
 _GRAIN = re.compile(r"^(\d+)(ms|s|min|h|d)$")
 _GRAIN_NS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
@@ -33,8 +35,11 @@ def check_settings(
     """
     if "edges" in settings:
         _edges(text, table, name, settings["edges"], source)
-    if "grain" in settings:
-        settings["grain"] = _grain(text, table, name, settings["grain"])
+    for key in ("grain", "span"):
+        if key in settings:
+            settings[key] = _grain(text, table, name, settings[key], key)
+    if "to" in settings:
+        settings["to"] = _multiple(text, table, name, settings["to"], source)
     if "values" in settings:
         _values(text, table, name, settings, source)
     _counts(text, table, name, settings)
@@ -42,10 +47,39 @@ def check_settings(
     _words(text, table, name, settings, source)
 
 
-def _grain(text: PolicyText, table: str, name: str, grain: object) -> int:
+def check_networks(text: PolicyText, table: str, name: str, transform: str, entries: Mapping[str, str]) -> None:
+    """Check that a list says of prefixes what the transform shows: nothing else may leave in its place.
+
+    Raises:
+        ConfigurationError: an entry that is no prefix, a class that is none.
+    """
+    for entry in entries:
+        try:
+            ipaddress.ip_network(entry)
+            there = "/" in entry
+        except ValueError:
+            there = False
+        if not there:
+            raise text.refuse(table, name, f"{entry!r} of its list is no prefix", 'Write "192.0.2.0/24 ..." on a line')
+    wrong = sorted(word for word in set(entries.values()) if re.fullmatch(NETWORKS[transform], word) is None)
+    if wrong:
+        remedy = 'Write "192.0.2.0/24 AS64500"' if transform == "asn" else 'Write "192.0.2.0/24 DE"'
+        raise text.refuse(table, name, f"its list calls a prefix {wrong[0]!r}", remedy)
+
+
+def _multiple(text: PolicyText, table: str, name: str, to: object, source: Field) -> int:
+    """A number of which values become multiples: of a duration a duration."""
+    if source.type is FieldType.DURATION:
+        return _grain(text, table, name, to, "to")
+    if isinstance(to, bool) or not isinstance(to, int) or not 2 <= to <= 1 << 40:
+        raise text.refuse(table, name, "to is no whole number from 2 on", "Write to = 1000")
+    return to
+
+
+def _grain(text: PolicyText, table: str, name: str, grain: object, key: str) -> int:
     match = _GRAIN.match(str(grain))
-    if match is None or int(match[1]) == 0:
-        raise text.refuse(table, name, "grain is no duration", 'Write it as "1ms", "1s", "1min", "1h" or "1d"')
+    if match is None or int(match[1]) == 0 or int(match[1]) * _GRAIN_NS[match[2]] >= 1 << 62:
+        raise text.refuse(table, name, f"{key} is no duration", 'Write it as "1ms", "1s", "1min", "1h" or "1d"')
     return int(match[1]) * _GRAIN_NS[match[2]]
 
 

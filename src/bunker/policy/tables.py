@@ -19,6 +19,7 @@ _WORD_TYPES = frozenset(
     {FieldType.ENUM, FieldType.MIME, FieldType.CODE, FieldType.PORT, FieldType.FLAG, FieldType.VLAN}
 )
 _SUM_TYPES = frozenset({FieldType.BYTES, FieldType.COUNT})
+VIOLATIONS = ("skip-record", "stop")
 AGGREGATE_SETTINGS = (
     "of",
     "do",
@@ -39,7 +40,9 @@ class Tables:
 
     def __init__(self, text: PolicyText, content: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         self.text, self.content = text, content
-        self._gate = text.table(content, "gate", ("min_k", "unit", "window", "rows"))
+        self._gate = text.table(
+            content, "gate", ("min_k", "unit", "window", "rows", "max_output_ratio", "on_violation")
+        )
         self.internal, self.services = self._sites()
         self.literals = self._literals()
         self.lists = {name: self._list(name, entry, files) for name, entry in content.get("lists", {}).items()}
@@ -108,6 +111,16 @@ class Tables:
         if "min_k" not in self._gate:
             return None
         return int(self.text.number("gate", "min_k", self._gate["min_k"], 2, limits.THRESHOLD_K.default))
+
+    def violation(self) -> str:
+        """What a refused batch does to the run."""
+        return self.text.word("gate", "on_violation", self._gate.get("on_violation", VIOLATIONS[0]), VIOLATIONS)
+
+    def output_ratio(self) -> float | None:
+        """Most bytes that leave for each captured byte."""
+        if "max_output_ratio" not in self._gate:
+            return None
+        return float(self.text.number("gate", "max_output_ratio", self._gate["max_output_ratio"], 1e-6, 100.0))
 
     def window(self, epoch: str) -> str:
         """How long thresholds and aggregates count."""

@@ -56,6 +56,13 @@ _KINDS = (
         "grain",
         "order and distance of times to the grain; the date only if he can recognise an event in the trace",
     ),
+    _kind(
+        "jitter",
+        "",
+        "span grain",
+        "about when it was: order and distance of times that lie further apart than twice the span",
+    ),
+    _kind("round", "", "to", "the value to the nearest multiple"),
     _kind("present", "", "", "whether there is a value"),
     _kind("len", "", "", "the length, which may identify a page or a name"),
     _kind("count", "", "", "how many items or labels there are"),
@@ -95,8 +102,24 @@ _KINDS = (
         "",
         "the value in clear, if enough different units share it in the window (and a public list names it)",
     ),
+    _kind(
+        "asn",
+        "k other because",
+        "list",
+        "who operates the network of the address, if enough different units had to do with it in the window",
+    ),
+    _kind(
+        "country",
+        "k other because",
+        "list",
+        "the country of the address, if enough different units had to do with it in the window",
+    ),
     _kind("service", "ports", "", "a port of the list, or none"),
     _kind("shuffle", "", "", "which rows of an epoch have the same port, and its class"),
 )
 
+THRESHOLDS = frozenset({"topk", "asn", "country"})
+"""Transforms that hold values back whatever their settings are."""
+NETWORKS = {"asn": r"(AS)?\d{1,10}", "country": r"[A-Z]{2}"}
+"""Transforms of addresses by a list of prefixes: what the list may call a network."""
 TRANSFORMS: dict[str, TransformKind] = {kind.name: kind for kind in _KINDS}

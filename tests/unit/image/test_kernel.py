@@ -63,3 +63,18 @@ def test_the_command_line_names_the_root_and_the_image() -> None:
     assert f"BUNKER_IMAGE={'ef' * 32} BUNKER_KERNEL=own" in line
     assert "panic_on_corruption" in line
     assert len(line) < 1024
+
+
+PAGES = sorted((FOLDER.parent / "docs" / "kernel").glob("*.config"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_published_configuration_has_every_line_of_its_fragments(page: Path) -> None:
+    variant, kind = page.stem.split("-")
+    wanted = merge(fragments(FOLDER, Variant(variant), Kind(kind)))
+    del wanted["CONFIG_CMDLINE"]
+    assert differences(wanted, page.read_text()) == []
+
+
+def test_the_sealed_kernels_configuration_is_published() -> None:
+    assert "vm-sealed" in {page.stem for page in PAGES}

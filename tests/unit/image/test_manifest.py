@@ -31,7 +31,9 @@ def directory(tmp_path: Path) -> Path:
     (tmp_path / "vmlinuz").write_bytes(b"kernel")
     files = tuple(manifests.describe(tmp_path / name) for name in ("root.img", "vmlinuz"))
     parts = (Part(name="libc6", version="2.36", sha256="00" * 32), Part(name="msgspec", version="0.22", sha256=None))
-    manifest = Manifest(identity=IDENTITY, digest=IDENTITY.digest, command_line="x", files=files, parts=parts)
+    manifest = Manifest(
+        identity=IDENTITY, digest=IDENTITY.digest, command_line="x", files=files, parts=parts, measured={}
+    )
     manifests.write(tmp_path, manifest)
     return tmp_path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
@@ -48,6 +49,16 @@ def refusal(text: str) -> str:
         (out('host = { do = "topk", k = 1 }'), 6, "from 2 to"),
         (out('host = { do = "topk", k = 5, list = "secret" }'), 6, "no list 'secret'"),
         (out('uri = { do = "chain", with = "uri" }'), 6, "no field of type Host"),
+        (out('ts = { do = "jitter", grain = "1s" }'), 6, "jitter needs span"),
+        (out('ts = { do = "jitter", grain = "1s", span = "2" }'), 6, "span is no duration"),
+        (out('size = "round"'), 6, "round needs to"),
+        (out('size = { do = "round", to = 1 }'), 6, "no whole number from 2"),
+        (out('size = { do = "round", to = "1s" }'), 6, "no whole number from 2"),
+        (out('score = { do = "round", to = 5 }'), 6, "does not fit a field of type Score"),
+        (out('orig_h = "asn"'), 6, "asn needs k"),
+        (out('orig_h = { do = "asn", k = 5 }'), 6, "asn needs list"),
+        (out('host = { do = "country", k = 5 }'), 6, "does not fit a field of type Host"),
+        (out('orig_h = { do = "asn", k = 5, list = "public" }') + NAMED, 6, "is no prefix"),
         (out('client = "id.client"'), 6, "there is no [id.client]"),
         (out('host = "tag"') + '[id.client]\ndo = "tag"\n', 7, "no rule uses it"),
         (out('host = "tag"') + '[keys]\nepoch = "year"\n', 8, "Known: day, hour, run"),
@@ -83,6 +94,33 @@ def test_a_list_with_another_hash_is_refused() -> None:
     assert read(re.sub('sha256 = "[0-9a-f]*"', f'blake3 = "{digest}"', text)).lists
 
 
+def networks(lines: bytes, rule: str) -> str:
+    return out(rule) + f'[lists]\nnets = {{ file = "nets.txt", sha256 = "{hashlib.sha256(lines).hexdigest()}" }}\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "do", "said"),
+    [
+        (b"192.0.2.0/24 AS64500\n2001:db8::/32 64501\n", "asn", None),
+        (b"192.0.2.0/24 AT\n2001:db8::/32 DE\n", "country", None),
+        (b"192.0.2.0/24 AS64500\n", "country", "calls a prefix 'AS64500'"),
+        (b"192.0.2.0/24 example-net\n", "asn", "calls a prefix 'example-net'"),
+        (b"192.0.2.0/24\n", "country", "calls a prefix 'listed'"),
+        (b"192.0.2.7/24 DE\n", "country", "is no prefix"),
+        (b"192.0.2.7 DE\n", "country", "is no prefix"),
+    ],
+)
+def test_a_list_of_networks_says_nothing_but_what_its_transform_shows(lines: bytes, do: str, said: str | None) -> None:
+    text = networks(lines, f'orig_h = {{ do = "{do}", k = 5, list = "nets", other = "other" }}')
+    if said is None:
+        policy = read(text, {"nets.txt": lines})
+        assert policy.waits("visit") and policy.units == {"visit": "orig_h"}
+        assert Gate(policy.compiled(), {"visit": SCHEMAS["visit"].described()}).outputs("visit") == [("orig_h", "text")]
+    else:
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            read(text, {"nets.txt": lines})
+
+
 def test_no_transform_lets_free_text_out() -> None:
     for kind in (FieldType.TEXT, FieldType.TEXT_LIST, FieldType.CONTENT):
         assert set(fitting(kind)) <= {"drop", "present", "len", "count", "pfx", "cryptopan", "truncate", "role"}
@@ -98,6 +136,7 @@ RISKY = [
     ("clear-address", 'orig_h = { do = "keep", because = "x" }'),
     ("exact-times", 'ts = { do = "keep", because = "x" }'),
     ("pfx-with-exact-sizes", 'orig_h = "pfx"\nsize = { do = "keep", because = "x" }'),
+    ("pfx-with-exact-sizes", 'orig_h = "pfx"\nsize = { do = "round", to = 100 }'),
     ("path-without-host", 'uri = "chain"'),
     ("clear-names-without-list", 'host = { do = "topk", k = 5 }'),
     ("rare-fingerprint", 'ja4 = { do = "keep", because = "x" }'),

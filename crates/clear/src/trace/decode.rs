@@ -6,7 +6,7 @@
 //! 3. Checksums are verified here, where the payload still is; behind this file there is none.
 use bunker_wire::bytes::{be16, be32};
 use bunker_wire::event::Address;
-use bunker_wire::ip::{sum, transport_checksum_ok};
+use bunker_wire::ip::{self, sum, transport_checksum_ok};
 use bunker_wire::link::{self, Skip};
 use bunker_wire::packet::Packet;
 use bunker_wire::tunnel::{self, Inner};
@@ -197,6 +197,7 @@ impl Walk<'_> {
         }
         let source = piece(head, 8).ok_or(End::Cut)?;
         let mut destination = piece(head, 24).ok_or(End::Cut)?;
+        let mut home = source;
         self.push(Layer::V6 {
             class: u8::try_from((first >> 20) & 0xFF).unwrap_or(0),
             label: first & 0xF_FFFF,
@@ -235,8 +236,12 @@ impl Walk<'_> {
                     return Ok(());
                 }
             } else {
-                if next == 43 && matches!(header, [_, _, 0 | 2, left, ..] if *left > 0) && length >= 24 {
-                    destination = piece(header, length.saturating_sub(16)).unwrap_or(destination);
+                // What checksums cover.
+                if next == 43 {
+                    destination = ip::routed(header, Address(destination)).0;
+                }
+                if next == 60 {
+                    home = ip::home_address(header).map_or(home, |address| address.0);
                 }
                 let length = u16::try_from(length).map_err(|_| End::Malformed)?;
                 self.push(Layer::Extension { kind: next, next: follows, length })?;
@@ -245,7 +250,7 @@ impl Walk<'_> {
             rest = rest.get(length..).unwrap_or(&[]);
             left = left.saturating_sub(length);
         }
-        self.transport(next, rest, left, (Address(source), Address(destination)), whole)
+        self.transport(next, rest, left, (Address(home), Address(destination)), whole)
     }
 
     fn checked(&self, protocol: u8, payload: &[u8], ends: (Address, Address), whole: bool) -> Check {
@@ -344,7 +349,8 @@ impl Walk<'_> {
             (_, 6081) => Tunnel::Geneve,
             (2152, _) | (_, 2152) => Tunnel::Gtp,
             (3544, _) | (_, 3544) => Tunnel::Teredo,
-            _ => Tunnel::Ayiya,
+            (5072, _) | (_, 5072) => Tunnel::Ayiya,
+            _ => return Ok(()), // the analysis looks into more of them; here it is a datagram's payload
         };
         self.tunnel(kind, body, inner)
     }
@@ -353,13 +359,15 @@ impl Walk<'_> {
         if self.quoted || self.tunnels >= TUNNELS {
             return Ok(()); // what lies deeper is payload
         }
-        self.tunnels = self.tunnels.saturating_add(1);
         let rest = match inner {
+            Inner::Wifi(_) => return Ok(()),
             Inner::Ip(rest) | Inner::Ethernet(rest) | Inner::Ethertype(_, rest) | Inner::Ppp(rest) => rest,
         };
+        self.tunnels = self.tunnels.saturating_add(1);
         let length = u16::try_from(payload.len().saturating_sub(rest.len())).map_err(|_| End::Malformed)?;
         self.push(Layer::Tunnel { kind, length })?;
         let walked = match inner {
+            Inner::Wifi(_) => Ok(()),
             Inner::Ip(rest) => self.ip(rest),
             Inner::Ethernet(rest) => self.inner_ethernet(rest),
             Inner::Ethertype(0x6558, rest) => self.inner_ethernet(rest),

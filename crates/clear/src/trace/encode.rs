@@ -8,7 +8,7 @@
 use bunker_wire::ip::sum;
 
 use super::facts::{Area, Check, End, Facts, Layer, Tunnel};
-use super::flows::{FlowKey, Flows, Ranking, TcpRules};
+use super::flows::{FlowKey, Flows, Ranking, TcpOut, TcpRules};
 use super::maps::{Maps, narrow, wide};
 use super::rules::{ARP, IPV4, IPV6, Key, Otherwise, Rules, Sizes, Small, Stamps};
 use super::{Fate, Scope};
@@ -53,19 +53,19 @@ struct Out<'a, T> {
 }
 
 impl<T: Trail> Out<'_, T> {
-    #[inline]
+    #[inline(always)] // with the caller's constant length it is one store
     fn put(&mut self, key: Key, bytes: &[u8]) {
         self.trail.note(key, self.bytes.len(), bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put16(&mut self, key: Key, value: u16) {
         self.put(key, &value.to_be_bytes());
     }
 
     /// A field under `key` if a rule names it, else zeros that say nothing.
-    #[inline]
+    #[inline(always)]
     fn field<const N: usize>(&mut self, key: Key, maybe: Option<[u8; N]>) {
         match maybe {
             Some(bytes) => self.put(key, &bytes),
@@ -73,7 +73,7 @@ impl<T: Trail> Out<'_, T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn patch(&mut self, key: Key, at: usize, bytes: &[u8]) {
         self.trail.note(key, at, bytes.len());
         if let Some(place) = self.bytes.get_mut(at..at.saturating_add(bytes.len())) {
@@ -81,7 +81,7 @@ impl<T: Trail> Out<'_, T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn patch16(&mut self, key: Key, at: usize, value: u16) {
         self.patch(key, at, &value.to_be_bytes());
     }
@@ -623,7 +623,7 @@ impl<T: Trail> Encoder<'_, T> {
         out.put16(Key::Zero, 0);
         out.field(Key::TcpUrgent, rules.tcp_urg.then(|| urgent.to_be_bytes()));
         if rules.tcp_options.is_some() {
-            self.tcp_options(options, found, moved.sack);
+            self.tcp_options(options, found, moved);
         }
         let header = self.bytes.len().saturating_sub(from);
         let high = if rules.tcp_flags { flags.to_be_bytes()[0] & 0x01 } else { 0 };
@@ -637,7 +637,7 @@ impl<T: Trail> Encoder<'_, T> {
     }
 
     /// Options by the list, others as NOPs of the same length, what follows the end as zeros.
-    fn tcp_options(&mut self, options: &Area, found: (FlowKey, bool), sack: u32) {
+    fn tcp_options(&mut self, options: &Area, found: (FlowKey, bool), moved: TcpOut) {
         let rules = self.rules;
         let Some(allowed) = &rules.tcp_options else { return };
         let mut rest = options.bytes();
@@ -664,13 +664,13 @@ impl<T: Trail> Encoder<'_, T> {
             };
             rest = rest.get(length..).unwrap_or(&[]);
             let mut mapped = [1_u8; 40];
-            let key = self.tcp_option(option, found, sack, &mut mapped);
+            let key = self.tcp_option(option, found, moved, &mut mapped);
             self.out().put(key, mapped.get(..length).unwrap_or(&[]));
         }
     }
 
     /// One option that has a length, into `out`, which is NOPs already.
-    fn tcp_option(&mut self, option: &[u8], found: (FlowKey, bool), sack: u32, out: &mut [u8; 40]) -> Key {
+    fn tcp_option(&mut self, option: &[u8], found: (FlowKey, bool), moved: TcpOut, out: &mut [u8; 40]) -> Key {
         let rules = self.rules;
         let mut write = |bytes: &[u8]| {
             for (place, byte) in out.iter_mut().zip(bytes) {
@@ -699,17 +699,19 @@ impl<T: Trail> Encoder<'_, T> {
                 write(&[5, *length]);
                 let (edges, _) = blocks.as_chunks::<4>();
                 for (number, edge) in edges.iter().enumerate() {
-                    let moved = u32::from_be_bytes(*edge).wrapping_add(sack).to_be_bytes();
+                    let edge = u32::from_be_bytes(*edge).wrapping_add(moved.sack).to_be_bytes();
                     let at = number.saturating_mul(4).saturating_add(2);
                     if let Some(place) = out.get_mut(at..at.saturating_add(4)) {
-                        place.copy_from_slice(&moved);
+                        place.copy_from_slice(&edge);
                     }
                 }
                 Key::TcpSack
             }
             [8, 10, a, b, c, d, e, f, g, h] if rules.tcp_stamps != Stamps::Nop => {
                 let values = [u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h])];
-                if let Some([value, echo]) = self.flows.stamps(found, values, rules.tcp_stamps, self.ranking) {
+                if let Some([value, echo]) =
+                    self.flows.stamps(found, moved.place, values, rules.tcp_stamps, self.ranking)
+                {
                     let ([a, b, c, d], [e, f, g, h]) = (value.to_be_bytes(), echo.to_be_bytes());
                     write(&[8, 10, a, b, c, d, e, f, g, h]);
                     return Key::TcpStamps;

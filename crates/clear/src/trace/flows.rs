@@ -4,7 +4,8 @@
 //! 1. The table is bounded ([`FLOWS`]): when it is full it starts over. Ports, echo identifiers and sequence offsets are derived from
 //!    the key and stay the same; relative numbers and ranks begin anew (counted).
 //! 2. Both directions of a flow, and quotes of either, find the same entry.
-use std::collections::HashMap;
+use core::hash::{Hash, Hasher};
+use std::collections::{HashMap, VecDeque};
 
 use bunker_wire::flowhash::Seed;
 
@@ -19,11 +20,29 @@ pub const STAMPS: usize = 64;
 pub const RANKED: usize = 16 << 20;
 
 /// Which flow: the lower end first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
     low: ([u8; 16], u16),
     high: ([u8; 16], u16),
     protocol: u8,
+}
+
+impl Hash for FlowKey {
+    /// In five words: a derived hash takes eleven, since it also says how long each array is.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for end in [&self.low.0, &self.high.0] {
+            let [high, low] = halves(u128::from_le_bytes(*end));
+            state.write_u64(high);
+            state.write_u64(low);
+        }
+        let ports = u64::from(self.low.1) << 24 | u64::from(self.high.1) << 8;
+        state.write_u64(ports | u64::from(self.protocol));
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // both halves are taken
+const fn halves(value: u128) -> [u64; 2] {
+    [(value >> 64) as u64, value as u64]
 }
 
 impl FlowKey {
@@ -53,28 +72,34 @@ impl FlowKey {
     }
 }
 
+/// Time stamps of one direction and their ranks, the newest last.
 #[derive(Default)]
 struct Ranks {
-    known: Vec<(u32, u32)>,
+    known: VecDeque<(u32, u32)>,
 }
 
 impl Ranks {
     /// The rank of a value, first seen or known.
     fn of(&mut self, value: u32) -> u32 {
-        if let Some((_, rank)) = self.known.iter().rev().find(|(known, _)| *known == value) {
-            return *rank;
-        }
-        let Some((newest, rank)) = self.known.last().copied() else {
-            self.known.push((value, 1));
+        let Some((newest, rank)) = self.known.back().copied() else {
+            self.known.push_back((value, 1));
             return 1;
         };
-        if value.wrapping_sub(newest) < 1 << 31 {
+        let ahead = value.wrapping_sub(newest);
+        if ahead == 0 {
+            return rank;
+        }
+        // Newer than the newest is none of those that are known: no search, which is nearly always.
+        if ahead < 1 << 31 {
             let rank = rank.wrapping_add(1);
             if self.known.len() >= STAMPS {
-                self.known.remove(0);
+                self.known.pop_front();
             }
-            self.known.push((value, rank));
+            self.known.push_back((value, rank));
             return rank;
+        }
+        if let Some((_, rank)) = self.known.iter().rev().find(|(known, _)| *known == value) {
+            return *rank;
         }
         // Older than what is known, and late: between two ranks there is no room, so it gets that of its successor.
         self.known.iter().find(|(known, _)| known.wrapping_sub(value) < 1 << 31).map_or(rank, |(_, rank)| *rank)
@@ -148,6 +173,8 @@ pub struct TcpOut {
     pub acknowledgement: u32,
     /// Added to SACK edges.
     pub sack: u32,
+    /// Place of the flow in the table, for its time stamps.
+    pub place: usize,
 }
 
 /// How TCP is treated: the rules that concern flows.
@@ -163,7 +190,9 @@ pub struct TcpRules {
 
 /// The table.
 pub struct Flows {
-    flows: HashMap<FlowKey, Flow, Seed>,
+    /// Place of each flow: the index stays small, and grows without moving what flows remember.
+    places: HashMap<FlowKey, u32, Seed>,
+    flows: Vec<Flow>,
     /// How often it started over.
     pub resets: u64,
 }
@@ -172,27 +201,30 @@ impl Flows {
     /// An empty table.
     #[must_use]
     pub fn new(seed: Seed) -> Self {
-        Self { flows: HashMap::with_hasher(seed), resets: 0 }
+        Self { places: HashMap::with_hasher(seed), flows: Vec::new(), resets: 0 }
     }
 
     /// An epoch is over: what was derived from its keys goes.
     pub fn clear(&mut self) {
+        self.places.clear();
         self.flows.clear();
     }
 
-    fn entry(&mut self, key: FlowKey, maps: &Maps, maybe_services: Option<&PortSet>) -> &mut Flow {
-        if self.flows.len() >= FLOWS && !self.flows.contains_key(&key) {
-            self.flows.clear();
+    /// The entry of a flow, and its place. There always is one: an answer without is what the compiler cannot know.
+    fn entry(&mut self, key: FlowKey, maps: &Maps, maybe_services: Option<&PortSet>) -> (usize, Option<&mut Flow>) {
+        if self.flows.len() >= FLOWS && !self.places.contains_key(&key) {
+            self.clear();
             self.resets = self.resets.saturating_add(1);
         }
-        self.flows.entry(key).or_insert_with(|| {
+        let place = *self.places.entry(key).or_insert_with(|| {
+            let place = u32::try_from(self.flows.len()).unwrap_or(0);
             let drawn = maps.draw(1, &key.bytes());
             let [a, b, c, d, e, f, g, h, i, j, ..] = drawn;
             let ports = maybe_services.map_or([0; 2], |services| {
                 let pair = maps.draw(2, &[&key.low.0[..], &key.high.0[..]].concat());
-                [shuffled(key.low.1, &pair, 0, services), shuffled(key.high.1, &pair, 1, services)]
+                [shuffled(key.low.1, maps, pair, 0, services), shuffled(key.high.1, maps, pair, 1, services)]
             });
-            Flow {
+            self.flows.push(Flow {
                 ports,
                 offsets: [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])],
                 started: [false; 2],
@@ -201,8 +233,10 @@ impl Flows {
                 tag: u16::from_be_bytes([i, j]),
                 echo_base: None,
                 ranks: None,
-            }
-        })
+            });
+            place
+        }) as usize;
+        (place, self.flows.get_mut(place))
     }
 
     /// The numbers of a TCP header that leave. `syn`: a SYN without ACK; `acks`: the acknowledgement number counts.
@@ -220,7 +254,7 @@ impl Flows {
     ) -> TcpOut {
         let (key, high) = found;
         let shuffles = rules.sport == Ports::Shuffle || rules.dport == Ports::Shuffle;
-        let flow = self.entry(key, maps, shuffles.then_some(services));
+        let (place, Some(flow)) = self.entry(key, maps, shuffles.then_some(services)) else { return TcpOut::default() };
         let [sequence, acknowledgement] = numbers;
         let (own, other) = if high { (1_usize, 0_usize) } else { (0, 1) };
         if syn {
@@ -261,6 +295,7 @@ impl Flows {
             acknowledgement: if acks { moved(rules.acknowledgement, other, acknowledgement) } else { 0 },
             // By its own rule: were the acknowledgement dropped, its edges must be moved all the same.
             sack: offset(rules.sack, other),
+            place,
         }
     }
 
@@ -277,22 +312,23 @@ impl Flows {
             return both(ports, ports, rules, services);
         }
         let (key, high) = found;
-        let flow = self.entry(key, maps, Some(services));
+        let (_, Some(flow)) = self.entry(key, maps, Some(services)) else { return [0; 2] };
         let own = if high { [flow.ports[1], flow.ports[0]] } else { flow.ports };
         both(ports, own, rules, services)
     }
 
     /// Tag of an echo exchange, and its sequence number since the first.
     pub fn echo(&mut self, key: FlowKey, sequence: u16, maps: &Maps) -> (u16, u16) {
-        let flow = self.entry(key, maps, None);
+        let (_, Some(flow)) = self.entry(key, maps, None) else { return (0, 0) };
         let base = *flow.echo_base.get_or_insert(sequence);
         (flow.tag, sequence.wrapping_sub(base))
     }
 
-    /// Time stamps that leave; None: the option becomes NOPs.
+    /// Time stamps that leave; None: the option becomes NOPs. `place` is where `tcp` found the flow.
     pub fn stamps(
         &mut self,
         found: (FlowKey, bool),
+        place: usize,
         values: [u32; 2],
         rule: Stamps,
         ranking: Option<&Ranking>,
@@ -307,7 +343,7 @@ impl Flows {
                 Some([ranking.rank(key, high, value)?, echo])
             }
             Stamps::FlowRank => {
-                let flow = self.flows.get_mut(&key)?;
+                let flow = self.flows.get_mut(place)?;
                 let ranks = flow.ranks.get_or_insert_default();
                 let (own, other) = if high { (1_usize, 0_usize) } else { (0, 1) };
                 let rank = ranks.get_mut(own)?.of(value);
@@ -342,9 +378,9 @@ fn both(raw: [u16; 2], shuffled: [u16; 2], rules: [Ports; 2], services: &PortSet
     [one(raw[0], shuffled[0], rules[0]), one(raw[1], shuffled[1], rules[1])]
 }
 
-/// A permutation of the ports outside of the list, keyed by the hash of the pair and the side: a Feistel network of six rounds on
+/// A permutation of the ports outside of the list, keyed by the draw of the pair and the side: a Feistel network of six rounds on
 /// sixteen bits, walked until it is outside of the list again (so it stays a permutation).
-fn shuffled(port: u16, pair: &[u8; 32], side: u8, services: &PortSet) -> u16 {
+fn shuffled(port: u16, maps: &Maps, pair: [u8; 16], side: u8, services: &PortSet) -> u16 {
     if services.has(port) {
         return port;
     }
@@ -352,8 +388,7 @@ fn shuffled(port: u16, pair: &[u8; 32], side: u8, services: &PortSet) -> u16 {
     loop {
         let [mut left, mut right] = value.to_be_bytes();
         for round in 0..6_u8 {
-            let hash = blake3::keyed_hash(pair, &[side, round, right]);
-            let drawn = hash.as_bytes().first().copied().unwrap_or(0);
+            let [drawn, ..] = maps.draw_next(pair, [1, side, round, right]);
             (left, right) = (right, left ^ drawn);
         }
         value = u16::from_be_bytes([left, right]);

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use bunker_wire::flowhash::Seed;
-use zeroize::Zeroizing;
 
 use super::rules::Rules;
 use crate::address_map::{AddressMap, Method, Sites};
+use crate::draw::Draw;
 use crate::keys::Keys;
 
 /// Link-layer addresses remembered.
@@ -36,7 +36,7 @@ pub struct Maps {
     main: AddressMap,
     scanners: HashMap<[u8; 16], AddressMap, Seed>,
     macs: HashMap<[u8; 6], [u8; 6], Seed>,
-    small_key: Zeroizing<[u8; 32]>,
+    small: Draw,
     method: Method,
 }
 
@@ -48,7 +48,7 @@ impl Maps {
             main: AddressMap::new(rules.addresses, keys, "address", epoch, &Sites::default()),
             scanners: HashMap::with_hasher(seed),
             macs: HashMap::with_hasher(seed),
-            small_key: keys.derive("trace", "small", epoch),
+            small: Draw::new(&keys.derive("trace", "small", epoch)),
             method: rules.addresses,
         }
     }
@@ -83,12 +83,15 @@ impl Maps {
         mapped
     }
 
-    /// 32 keyed bytes for a purpose and a value.
+    /// Sixteen keyed bytes for a purpose and a value.
     #[must_use]
-    pub fn draw(&self, purpose: u8, value: &[u8]) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.small_key);
-        hasher.update(&[purpose]);
-        hasher.update(value);
-        *hasher.finalize().as_bytes()
+    pub fn draw(&self, purpose: u8, value: &[u8]) -> [u8; 16] {
+        self.small.of(purpose, value)
+    }
+
+    /// Sixteen more, for a small value under a draw.
+    #[must_use]
+    pub fn draw_next(&self, drawn: [u8; 16], value: [u8; 4]) -> [u8; 16] {
+        self.small.next(drawn, value)
     }
 }

@@ -435,6 +435,8 @@ tables! {
         cookie: Flag,
         /// The reply set cookies.
         set_cookie: Flag,
+        /// Addresses that the request's headers name for proxies and who is behind them: X-Forwarded-For, Forwarded, Via and the like.
+        forwarded: Option<AddressList>,
         /// When the reply began.
         response_ts: Option<Time>,
         /// SHA-256 of the request's body.

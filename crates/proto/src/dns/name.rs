@@ -136,7 +136,20 @@ mod tests {
     #[test]
     fn loops_and_bombs_end_at_the_limit() {
         let (text, end, facts) = name(b"\x01a\xc0\x00", 0).unwrap();
-        assert_eq!((text.len(), end, facts.too_long), (33, 4, true));
+        let labels = JUMPS as usize + 1;
+        assert_eq!((text.len(), end, facts.too_long), (2 * labels - 1, 4, true));
+        // Pointers to pointers: as many as are followed, and one more.
+        for (pointers, too_long) in [(JUMPS - 1, false), (JUMPS, false), (JUMPS + 1, true)] {
+            let mut chain = b"\x01a\x00".to_vec();
+            let mut target = 0_u8;
+            for _ in 0..pointers {
+                let next = u8::try_from(chain.len()).unwrap();
+                chain.extend_from_slice(&[0xC0, target]);
+                target = next;
+            }
+            let (text, _, facts) = name(&chain, usize::from(target)).unwrap();
+            assert_eq!((text == "a", facts.too_long), (!too_long, too_long), "{pointers}");
+        }
         assert!(name(b"\xc0\x00", 0).unwrap().2.too_long);
         let mut long: Vec<u8> = Vec::new();
         for _ in 0..5 {

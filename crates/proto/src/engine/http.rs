@@ -225,6 +225,7 @@ impl TransactionSink for Rows<'_, '_> {
                 location: transaction.location,
                 cookie: transaction.cookie,
                 set_cookie: transaction.set_cookie,
+                forwarded: Some(transaction.forwarded).filter(|addresses| !addresses.is_empty()),
                 response_ts: transaction.maybe_response_ts_ns,
                 orig_sha256: orig.as_ref().map(|(_, _, sha256)| sha256.as_slice()),
                 resp_sha256: resp.as_ref().map(|(_, _, sha256)| sha256.as_slice()),

@@ -513,6 +513,7 @@ impl<D: Detect> Engine<D> {
     pub fn counters(&self) -> Vec<(String, u64)> {
         let wire = self.tracker.counters();
         let own = &self.messages.counters;
+        let fragments = self.tracker.fragment_counters();
         let unparsed = [wire.truncated, wire.malformed, wire.too_deep, wire.unknown_link]
             .iter()
             .fold(0u64, |sum, count| sum.saturating_add(*count));
@@ -524,6 +525,9 @@ impl<D: Detect> Engine<D> {
             ("packets_icmp", wire.icmp),
             ("packets_other_ip", wire.other_ip),
             ("packets_fragments", wire.fragments),
+            ("fragments_reassembled", fragments.reassembled),
+            ("fragments_dropped", fragments.dropped),
+            ("fragments_overlapping", fragments.overlaps),
             ("packets_arp", wire.arp),
             ("packets_non_ip", wire.non_ip),
             ("packets_truncated", wire.truncated),

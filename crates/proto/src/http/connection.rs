@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use bunker_wire::Direction;
 
+use super::forwarded;
 use super::head::{self, Framing, Head, flags};
 use super::message::{Gap, Half, Message, Step};
 use super::{Config, Side, Transaction, TransactionSink};
@@ -566,6 +567,7 @@ pub(crate) fn tell(exchange: &Exchange, depth: u32, config: &Config, out: &mut i
     let simple =
         (request.flags | request.parsed.flags) & flags::VERSION_09 != 0 || response.flags & flags::VERSION_09 != 0;
     let status = response.parsed.status;
+    let hops = if request.seen && request.parsed.proxied { forwarded::addresses(asked) } else { Vec::new() };
     let transaction = Transaction {
         ts_ns: if request.seen { request.ts_ns } else { response.ts_ns },
         maybe_response_ts_ns: response.seen.then_some(response.ts_ns),
@@ -589,7 +591,7 @@ pub(crate) fn tell(exchange: &Exchange, depth: u32, config: &Config, out: &mut i
         location: response.parsed.location.maybe_of(answered).filter(|_| response.seen),
         cookie: request.seen && request.parsed.cookie,
         set_cookie: response.seen && response.parsed.cookie,
-        proxied: request.seen && request.parsed.proxied,
+        forwarded: &hops,
         request: side(request, config),
         response: side(response, config),
         flags: found,

@@ -5,6 +5,8 @@
 //! 2. Places are 32-bit offsets into the head; a head is at most `HttpLimits::head` bytes.
 use memchr::memchr;
 
+use super::forwarded::names_addresses;
+
 /// Anomalies and facts of a transaction, as bits. Names: `NAMES`.
 pub mod flags {
     /// Both Content-Length and Transfer-Encoding.
@@ -246,7 +248,7 @@ pub struct Head {
     pub status: u16,
     /// Cookie or Set-Cookie.
     pub cookie: bool,
-    /// A header that names a proxy.
+    /// A header that names addresses of proxies or of who is behind them (`forwarded.rs`).
     pub proxied: bool,
     /// Content-Encoding stands more than once.
     pub more_codings: bool,
@@ -675,7 +677,6 @@ fn trim(head: &[u8], mut start: usize, mut end: usize) -> Place {
 fn field(head: &[u8], name: &[u8], value: Place, parsed: &mut Head, said: &mut Said) {
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match name.len() {
-        3 if is(b"via") => parsed.proxied = true,
         4 if is(b"host") => {
             if parsed.host.is_some() {
                 parsed.flags |= flags::AMBIGUOUS_HOST;
@@ -689,7 +690,6 @@ fn field(head: &[u8], name: &[u8], value: Place, parsed: &mut Head, said: &mut S
         7 if is(b"referer") => parsed.referrer = value,
         7 if is(b"upgrade") => parsed.upgrade = value,
         8 if is(b"location") => parsed.location = value,
-        9 if is(b"forwarded") => parsed.proxied = true,
         10 if is(b"user-agent") => parsed.user_agent = value,
         10 if is(b"set-cookie") => parsed.cookie = true,
         10 if is(b"connection") => {
@@ -700,7 +700,6 @@ fn field(head: &[u8], name: &[u8], value: Place, parsed: &mut Head, said: &mut S
         13 if is(b"authorization") => parsed.authorization = value,
         14 if is(b"content-length") => content_length(value.of(head), parsed, said),
         14 if is(b"http2-settings") => parsed.http2_settings = value,
-        15 if is(b"x-forwarded-for") => parsed.proxied = true,
         16 if is(b"content-encoding") => {
             if parsed.content_encoding.is_some() {
                 parsed.more_codings = true;
@@ -708,9 +707,8 @@ fn field(head: &[u8], name: &[u8], value: Place, parsed: &mut Head, said: &mut S
                 parsed.content_encoding = value;
             }
         }
-        16 if is(b"proxy-connection") => parsed.proxied = true,
         17 if is(b"transfer-encoding") => transfer_encoding(head, value, parsed, said),
-        _ => {}
+        _ => parsed.proxied |= names_addresses(name),
     }
 }
 

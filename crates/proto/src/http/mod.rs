@@ -6,6 +6,7 @@
 //! 2. Bytes missing inside a body are jumped by its length; missing elsewhere, the direction looks for the next head.
 //! 3. Any cut of the input gives the same transactions.
 pub mod connection;
+pub mod forwarded;
 pub mod head;
 pub(crate) mod message;
 pub mod preamble;
@@ -109,8 +110,8 @@ pub struct Transaction<'a> {
     pub cookie: bool,
     /// The response had a Set-Cookie header.
     pub set_cookie: bool,
-    /// A header names a proxy.
-    pub proxied: bool,
+    /// Addresses that headers of proxies name, in 16 bytes each.
+    pub forwarded: &'a [[u8; 16]],
     /// The request.
     pub request: Side<'a>,
     /// The response.

@@ -323,4 +323,17 @@ mod tests {
         decoder.doubt();
         assert_eq!(read(&mut decoder, "82be84"), [":method: GET", ":path: /"]);
     }
+
+    #[test]
+    fn a_table_grows_up_to_its_bound_whatever_the_peer_allows() {
+        let resized = |allowed: u32, size: usize| {
+            let mut decoder = Decoder::default();
+            decoder.allow(allowed);
+            decoder.resize(size).is_ok()
+        };
+        for (size, fine) in [(TABLE_BYTES - 1, true), (TABLE_BYTES, true), (TABLE_BYTES + 1, false)] {
+            assert_eq!(resized(u32::MAX, size), fine, "{size}");
+        }
+        assert!(!resized(DEFAULT_TABLE as u32, DEFAULT_TABLE + 1), "more than was allowed");
+    }
 }

@@ -228,6 +228,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::keys::{V1, V2};
     use super::*;
+    use crate::parser::Wanted;
 
     fn hello(name: &[u8]) -> Vec<u8> {
         let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
@@ -293,6 +294,28 @@ mod tests {
             assert_eq!(name_of(&[second.clone(), first.clone()]).unwrap(), b"quic.example");
             assert_eq!(name_of(&[[first.clone(), second].concat()]).unwrap(), b"quic.example", "coalesced");
             assert!(name_of(&[first]).is_none());
+        }
+    }
+
+    #[test]
+    fn handshake_ends_at_its_limit_of_datagrams() {
+        use crate::columns::MessageKind;
+        use crate::detect::ByContent;
+        use crate::engine::Messages;
+        use crate::http::Config;
+        use bunker_wire::{Address, Endpoint, Flow, Sink as _};
+        let whole = hello(b"quic.example");
+        let one = initial(V1, b"12345678", b"12345678", true, 1, &crypto_frame(0, &whole));
+        for (count, rows) in [(DATAGRAMS - 1, 0), (DATAGRAMS, 1), (DATAGRAMS + 1, 1)] {
+            let end = |last, port| Endpoint { address: Address::v4([192, 0, 2, last]), port };
+            let (orig, resp) = (end(1, 40_000), end(2, 443));
+            let flow = Flow { uid: 7, slot: 0, orig, resp, protocol: 17, first_ts_ns: 5, maybe_outer: None };
+            let mut messages = Messages::new(ByContent, Wanted::of(&[MessageKind::Tls]), Config::default());
+            messages.flow_opened(&flow);
+            for _ in 0..count {
+                messages.datagram(&flow, Direction::Orig, &one, one.len(), 9);
+            }
+            assert_eq!(messages.tables.rows_of(MessageKind::Tls), rows, "{count}");
         }
     }
 

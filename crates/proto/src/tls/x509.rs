@@ -575,6 +575,17 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_name_are_written_up_to_their_limit() {
+        for (count, written) in
+            [(NAME_PARTS - 1, NAME_PARTS - 1), (NAME_PARTS, NAME_PARTS), (NAME_PARTS + 1, NAME_PARTS)]
+        {
+            let mut out = Vec::new();
+            name(&attribute(11, 0x13, b"u").repeat(count), &mut out);
+            assert_eq!(text(&out).split(',').count(), written);
+        }
+    }
+
+    #[test]
     fn a_certificate_cut_anywhere_gives_nothing_and_flipped_bits_do_not_panic() {
         let whole = certificate(1);
         for end in 0..whole.len() {

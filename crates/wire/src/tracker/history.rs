@@ -98,3 +98,21 @@ const fn bit(letter: u8) -> u32 {
 const fn is_power_of_ten(count: u32) -> bool {
     matches!(count, 1 | 10 | 100 | 1_000 | 10_000 | 100_000 | 1_000_000 | 10_000_000 | 100_000_000 | 1_000_000_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_kept_up_to_their_limit() {
+        for (events, kept) in
+            [(LETTERS_KEPT - 1, LETTERS_KEPT - 1), (LETTERS_KEPT, LETTERS_KEPT), (LETTERS_KEPT + 1, LETTERS_KEPT)]
+        {
+            let mut history = History::default();
+            for _ in 0..events {
+                history.note_numbered(Direction::Orig, b'R', false);
+            }
+            assert_eq!(history.text(), "R".repeat(kept));
+        }
+    }
+}

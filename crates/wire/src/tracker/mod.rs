@@ -523,7 +523,7 @@ impl Tracker {
             6 => self.tcp(ip, vlan, packet, maybe_outer, sink),
             17 => self.udp(ip, vlan, packet, depth, maybe_outer, sink),
             1 | 58 => self.icmp(ip, vlan, packet, maybe_outer, sink),
-            4 | 41 | 47 => match tunnel::of_protocol(ip.protocol, ip.payload) {
+            4 | 41 | 47 | 97 | 137 => match tunnel::of_protocol(ip.protocol, ip.payload) {
                 Some(inner) => {
                     let carrier = self.carrier(ip, vlan, packet, maybe_outer, sink);
                     self.tunnel(&inner, packet, depth, carrier, sink)
@@ -550,6 +550,7 @@ impl Tracker {
             Inner::Ethernet(bytes) => link::ethernet(bytes, self.limits.headers),
             Inner::Ethertype(kind, bytes) => link::ethertype(*kind, bytes, self.limits.headers),
             Inner::Ppp(bytes) => link::ppp(bytes, self.limits.headers),
+            Inner::Wifi(bytes) => link::ieee80211(bytes, self.limits.headers),
         };
         match found.and_then(|link| ip::ip(link.ip, self.limits.headers).map(|ip| (ip, link.vlan))) {
             Ok((ip, vlan)) => {

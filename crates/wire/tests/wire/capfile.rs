@@ -1,5 +1,5 @@
 //! Capture files: every form gives the same packets, in whatever pieces it comes; damage ends it where it is, and says so.
-use bunker_wire::capfile::{CaptureFile, Fault, FaultKind, MAX_BLOCK};
+use bunker_wire::capfile::{CaptureFile, Fault, FaultKind, MAX_BLOCK, MAX_PACKET};
 use proptest::prelude::*;
 use std::io::Write as _;
 
@@ -361,12 +361,56 @@ fn header_that_is_cut_is_truncated() {
 
 #[test]
 fn other_versions_are_refused() {
-    let mut pcap = pcap_header(LITTLE, 0xA1B2_C3D4, 1);
-    pcap[4] = 3;
-    assert_eq!(fault_of(&pcap), (FaultKind::BadVersion, 0));
-    let mut pcapng = section(LITTLE);
-    pcapng[12] = 2;
-    assert_eq!(fault_of(&pcapng), (FaultKind::BadVersion, 0));
+    for (major, minor) in [(1, 4), (2, 5), (3, 0), (543, 1)] {
+        let mut pcap = pcap_header(LITTLE, 0xA1B2_C3D4, 1);
+        pcap[4..6].copy_from_slice(&LITTLE.u16(major));
+        pcap[6..8].copy_from_slice(&LITTLE.u16(minor));
+        assert_eq!(fault_of(&pcap), (FaultKind::BadVersion, 0), "pcap {major}.{minor}");
+    }
+    for (major, minor, fine) in [(0, 1, false), (1, 0, true), (1, 1, false), (1, 2, true), (1, 3, false), (2, 0, false)]
+    {
+        let mut pcapng = section(LITTLE);
+        pcapng[12] = major;
+        pcapng[14] = minor;
+        let expected = (!fine).then_some(Fault { offset: 0, kind: FaultKind::BadVersion });
+        assert_eq!(whole(&pcapng).fault, expected, "pcapng {major}.{minor}");
+    }
+}
+
+#[test]
+fn network_field_with_bits_that_mean_nothing_is_refused() {
+    for bit in 16..26 {
+        let pcap = pcap_header(LITTLE, 0xA1B2_C3D4, 1 | 1 << bit);
+        assert_eq!(fault_of(&pcap), (FaultKind::BadVersion, 0), "bit {bit}");
+    }
+}
+
+#[test]
+fn lengths_stand_the_other_way_round_before_version_2_4() {
+    // (version, captured length first) and what the fields say: 5 of 13 bytes.
+    for (version, swapped) in
+        [((2, 4), false), ((2, 3), false), ((2, 3), true), ((2, 2), true), ((2, 0), true), ((543, 0), true)]
+    {
+        for order in [LITTLE, BIG] {
+            let mut bytes = pcap_header(order, 0xA1B2_C3D4, 1);
+            bytes[4..6].copy_from_slice(&order.u16(version.0));
+            bytes[6..8].copy_from_slice(&order.u16(version.1));
+            bytes.extend(order.words(&if swapped { [1, 0, 13, 5] } else { [1, 0, 5, 13] }));
+            bytes.extend(&DATA[..5]);
+            let found = packets_of(&bytes);
+            assert_eq!((found[0].1.as_slice(), found[0].2), (&DATA[..5], 13), "{version:?}, {swapped}");
+        }
+    }
+}
+
+#[test]
+fn option_of_an_interface_that_goes_on_behind_its_block_is_damage() {
+    let mut options = option(LITTLE, 9, &[6]);
+    let good = [section(LITTLE), interface(LITTLE, 1, 0, &options)].concat();
+    assert_eq!(whole(&good).fault, None);
+    options[2] = 200;
+    let bad = [section(LITTLE), interface(LITTLE, 1, 0, &options)].concat();
+    assert_eq!(fault_of(&bad), (FaultKind::BadLength, section(LITTLE).len() as u64));
 }
 
 #[test]
@@ -400,17 +444,24 @@ fn lengths_that_cannot_be_right_are_refused_where_they_stand() {
     }
     let mut bytes = pcap_header(LITTLE, 0xA1B2_C3D4, 1);
     bytes.extend(record(LITTLE, 1, 0, DATA, 13));
-    bytes.extend(LITTLE.words(&[1, 0, MAX_BLOCK as u32 + 1, 13]));
+    bytes.extend(LITTLE.words(&[1, 0, MAX_PACKET as u32 + 1, 13]));
     assert_eq!(fault_of(&bytes), (FaultKind::BadLength, 24 + 29));
     assert_eq!(whole(&bytes).packets.len(), 1);
 }
 
 #[test]
-fn longest_record_is_read() {
-    let data = vec![7; MAX_BLOCK];
-    let mut bytes = pcap_header(LITTLE, 0xA1B2_C3D4, 1);
-    bytes.extend(record(LITTLE, 1, 0, &data, data.len() as u32));
-    assert_eq!(packets_of(&bytes)[0].1.len(), MAX_BLOCK);
+fn longest_record_is_read_and_none_that_is_longer() {
+    // A bus (USB) has longer packets than a network.
+    for (linktype, longest) in [(1, MAX_PACKET), (220, MAX_BLOCK)] {
+        for (length, fine) in [(longest, true), (longest + 1, false)] {
+            let data = vec![7; length];
+            let mut bytes = pcap_header(LITTLE, 0xA1B2_C3D4, linktype);
+            bytes.extend(record(LITTLE, 1, 0, &data, data.len() as u32));
+            let read = whole(&bytes);
+            let expected = (!fine).then_some(Fault { offset: 24, kind: FaultKind::BadLength });
+            assert_eq!((read.packets.len(), read.fault), (usize::from(fine), expected), "{linktype}, {length}");
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

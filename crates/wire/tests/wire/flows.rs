@@ -223,6 +223,10 @@ fn each_state_has_its_time_out() {
     let mut attempt = Talk::new(limits);
     attempt.orig(1, 0, SYN, b"");
     ends_after(attempt, limits.tcp_attempt_ns, Outcome::TimedOut);
+    let mut handshake = Talk::new(limits);
+    handshake.orig(1, 0, SYN, b"");
+    handshake.resp(9, 2, SYN | ACK, b"");
+    ends_after(handshake, limits.tcp_handshake_ns, Outcome::TimedOut);
     let mut idle = Talk::new(limits);
     idle.handshake(1_000, 5_000);
     ends_after(idle, limits.tcp_idle_ns, Outcome::TimedOut);

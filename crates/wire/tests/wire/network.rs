@@ -59,7 +59,80 @@ fn links() -> Vec<(&'static str, u16, Vec<u8>)> {
         ("radiotap", 127, with(&[0, 0, 8, 0, 0, 0, 0, 0], &wifi)),
         ("PPI", 192, with(&[0, 0, 8, 0, 1, 0, 0, 0], &ethernet(0x0800, &ip))),
         ("NFLOG", 239, with(&[2, 0, 0, 0, 8, 0, 1, 0, 9, 9, 9, 9, (ip.len() + 4) as u8, 0, 9, 0], &ip)),
+        ("Cisco HDLC where PPP may be", 50, with(&[0x0F, 0, 8, 0], &ip)),
+        ("PPP multilink", 9, with(&[0xFF, 3, 0, 0x3D, 0xC0, 0, 0, 1, 0x21], &ip)),
+        ("token ring", 6, with(&[&[0x10, 0x40][..], &mac, &snap].concat(), &[])),
+        (
+            "token ring with a route",
+            6,
+            [&[0x10, 0x40, 1, 2, 3, 4, 5, 6, 0x82][..], &[1; 5], &[4, 0, 0, 0], &snap].concat(),
+        ),
+        ("SLIP", 8, ip.clone()),
+        ("FDDI", 10, [&[0x50][..], &mac, &snap].concat()),
+        ("Symantec", 99, [&[0; 6][..], &[8, 0], &[0; 36], &ip].concat()),
+        ("ATM", 100, snap.clone()),
+        ("ATM, bridged", 100, [&[0xAA, 0xAA, 3, 0, 0x80, 0xC2, 0, 7, 0, 0][..], &ethernet(0x0800, &ip)].concat()),
+        ("ATM, IP by its NLPID", 100, with(&[0xFE, 0xFE, 3, 0xCC], &ip)),
+        ("ATM, PPP by its NLPID", 100, with(&[0xFE, 0xFE, 3, 0xCF, 0x21], &ip)),
+        ("frame relay", 107, with(&[0x18, 0x41, 3, 0xCC], &ip)),
+        ("frame relay, padded", 107, with(&[0x18, 0x41, 3, 0, 0xCC], &ip)),
+        ("frame relay, SNAP", 107, with(&[0x18, 0x41, 3, 0, 0x80, 0, 0, 0, 8, 0], &ip)),
+        (
+            "frame relay, bridged",
+            107,
+            [&[0x18, 0x41, 3, 0, 0x80, 0, 0x80, 0xC2, 0, 7][..], &ethernet(0x0800, &ip)].concat(),
+        ),
+        ("IPsec", 109, with(&[0; 12], &ip)),
+        ("pf", 117, with(&[&[61, 2][..], &[0; 62]].concat(), &ip)),
+        ("SunATM", 123, with(&[2, 0, 0, 1], &snap)),
+        ("FireWire", 138, [&[0; 16][..], &[8, 0], &ip].concat()),
+        ("PPP of pppd", 166, with(&[0, 3, 0, 0x21], &ip)),
+        ("ERF", 197, [&[0; 8][..], &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0], &ethernet(0x0800, &ip)].concat()),
+        (
+            "ERF with an extension",
+            197,
+            [&[0; 8][..], &[0x82, 0, 0, 0, 0, 0, 0, 0], &[0; 10], &ethernet(0x0800, &ip)].concat(),
+        ),
+        ("ERF, raw", 197, [&[0; 8][..], &[22, 0, 0, 0, 0, 0, 0, 0], &ip].concat()),
+        ("PPP with a direction", 204, with(&[1, 0xFF, 3, 0, 0x21], &ip)),
+        ("IPNET", 226, with(&[0; 24], &ip)),
+        ("InfiniBand", 242, [&[0; 40][..], &[8, 0, 0, 0], &ip].concat()),
+        ("PKTAP", 258, [&[16, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0][..], &ethernet(0x0800, &ip)].concat()),
+        ("preemptible Ethernet", 274, with(&[0x55; 8], &ethernet(0x0800, &ip))),
+        ("Broadcom's switch tag", 281, [&mac[..], &[1, 2, 3, 4, 8, 0], &ip].concat()),
+        ("Broadcom's switch tag before", 282, with(&[1, 2, 3, 4], &ethernet(0x0800, &ip))),
+        ("Marvell's switch tag", 283, [&mac[..], &[1, 2, 3, 4, 8, 0], &ip].concat()),
+        ("Marvell's longer switch tag", 284, [&mac[..], &[1, 2, 3, 4, 5, 6, 7, 8, 8, 0], &ip].concat()),
+        ("inter-switch link", ETHERNET, isl(&ethernet(0x0800, &ip))),
+        ("provider backbone", ETHERNET, ethernet(0x88E7, &with(&[0, 0, 0, 7], &ethernet(0x0800, &ip)))),
+        ("E-Tag", ETHERNET, ethernet(0x893F, &with(&[0, 0, 0, 7, 0, 0, 8, 0], &ip))),
+        ("VN-Tag", ETHERNET, ethernet(0x8926, &with(&[0, 0, 0, 7, 8, 0], &ip))),
+        ("security group tag", ETHERNET, ethernet(0x8909, &with(&[1, 1, 0, 1, 0, 7, 8, 0], &ip))),
+        ("seamless redundancy", ETHERNET, ethernet(0x892F, &with(&[0, 60, 0, 7, 8, 0], &ip))),
+        ("FabricPath", ETHERNET, ethernet(0x8903, &with(&[0, 1], &ethernet(0x0800, &ip)))),
+        ("TRILL", ETHERNET, ethernet(0x22F3, &with(&[0, 0, 0, 1, 0, 2], &ethernet(0x0800, &ip)))),
+        (
+            "TRILL with options",
+            ETHERNET,
+            ethernet(0x22F3, &with(&[0, 0x40, 0, 1, 0, 2, 9, 9, 9, 9], &ethernet(0x0800, &ip))),
+        ),
+        ("MACsec in the clear", ETHERNET, ethernet(0x88E5, &with(&[0, 0, 0, 0, 0, 1, 8, 0], &ip))),
+        (
+            "MACsec with a channel",
+            ETHERNET,
+            ethernet(0x88E5, &with(&[0x20, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 8, 0], &ip)),
+        ),
+        ("PPP by its Ethernet type", ETHERNET, ethernet(0x880B, &with(&[0, 0x21], &ip))),
+        ("long LLC", ETHERNET, ethernet(0x8870, &snap)),
+        ("NSH in NSH", ETHERNET, ethernet(0x894F, &with(&[0, 2, 1, 4, 0, 0, 0, 0, 0, 2, 1, 1, 0, 0, 0, 0], &ip))),
     ]
+}
+
+/// Cisco's inter-switch link: destination, type, source, length, SNAP, VLAN, index: 26 bytes.
+fn isl(frame: &[u8]) -> Vec<u8> {
+    let length = (frame.len() + 12) as u16;
+    let head = [&[1, 0, 0x0C, 0, 0, 0, 2, 0, 0, 0, 0, 2][..], &length.to_be_bytes(), &[0xAA, 0xAA, 3, 0, 0, 0x0C]];
+    [&head.concat()[..], &[0, 7, 0, 0, 0, 0], frame].concat()
 }
 
 #[test]
@@ -98,11 +171,11 @@ proptest! {
         let mut tracker = Tracker::new(Limits::default(), 0, [1; 16], Checksums::Ignore);
         tracker.feed(&packet(&bytes, linktype, SECOND), &mut tape);
         tracker.feed(&packet(&ethernet(kind, &bytes), ETHERNET, SECOND), &mut tape);
-        for protocol in [0, 4, 6, 17, 43, 44, 47, 58, 60] {
+        for protocol in [0, 4, 6, 17, 43, 44, 47, 51, 58, 60, 97, 137] {
             tracker.feed(&packet(&ipv4(A, B, protocol, &bytes), RAW, SECOND), &mut tape);
             tracker.feed(&packet(&ipv6(protocol, &bytes), RAW, SECOND), &mut tape);
         }
-        for port in [2_152, 3_544, 4_789, 5_072, 6_081] {
+        for port in [1_701, 2_152, 3_544, 4_341, 4_754, 4_789, 5_072, 5_247, 6_081, 6_635, 37_008] {
             tracker.feed(&packet(&udp4((port, port), &bytes), RAW, SECOND), &mut tape);
         }
         tracker.finish(&mut tape);
@@ -229,7 +302,7 @@ fn jumbo_option_gives_the_length() {
 
 #[test]
 fn routing_header_names_the_final_destination() {
-    for (kind, left, last) in [(0, 1, 9), (2, 1, 9), (0, 0, 2), (4, 1, 2)] {
+    for (kind, left, last) in [(0, 1, 9), (2, 1, 9), (0, 0, 2), (4, 1, 9), (4, 0, 2), (3, 1, 2)] {
         let mut payload = vec![17, 2, kind, left, 0, 0, 0, 0];
         payload.extend_from_slice(&v6(9));
         payload.extend_from_slice(&udp(&v6(1), &v6(last), (1, 2), PAYLOAD));
@@ -238,6 +311,40 @@ fn routing_header_names_the_final_destination() {
         assert_eq!(found.destination, Address(v6(last)), "type {kind}, {left} left");
         assert!(transport_checksum_ok(found.source, found.destination, 17, found.payload));
     }
+}
+
+#[test]
+fn segment_list_is_written_backwards() {
+    let mut payload = vec![17, 4, 4, 1, 1, 0, 0, 0];
+    payload.extend_from_slice(&[v6(9), v6(5)].concat());
+    payload.extend_from_slice(&udp(&v6(1), &v6(9), (1, 2), PAYLOAD));
+    let bytes = ipv6(43, &payload);
+    assert_eq!(ip::ip(&bytes, 24).unwrap().destination, Address(v6(9)));
+}
+
+#[test]
+fn home_address_is_the_source() {
+    // Options: one byte of padding, then the home address; a length that is none says nothing.
+    for (length, source) in [(16, 9), (15, 1)] {
+        let mut payload = vec![17, 2, 0, 1, 1, 0, 0xC9, length];
+        payload.extend_from_slice(&v6(9));
+        payload.extend_from_slice(&udp(&v6(source), &v6(2), (1, 2), PAYLOAD));
+        let bytes = ipv6(60, &payload);
+        let found = ip::ip(&bytes, 24).unwrap();
+        assert_eq!(found.source, Address(v6(source)));
+        assert!(transport_checksum_ok(found.source, found.destination, 17, found.payload));
+    }
+}
+
+#[test]
+fn what_an_ipv4_authentication_header_vouches_for_is_read() {
+    let head = [17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9];
+    let mut talk = Talk::new(Limits::default());
+    talk.raw(&ipv4(A, B, 51, &with(&head, &udp(&A, &B, (1_000, 2_000), PAYLOAD))));
+    assert_eq!(talk.tape.datagrams(), [PAYLOAD]);
+    let mut talk = Talk::new(Limits::default());
+    talk.raw(&ipv4(A, B, 51, &head[..23]));
+    assert_eq!((talk.tracker.counters().other_ip, talk.tracker.counters().udp), (1, 0), "longer than its packet");
 }
 
 proptest! {
@@ -279,6 +386,34 @@ fn tunnels(inner: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("VXLAN", over_udp((5_555, 4_789), &with(&[8, 0, 0, 0, 0, 0, 1, 0], &frame))),
         ("Geneve", over_udp((5_555, 6_081), &with(&[1, 0, 0x65, 0x58, 0, 0, 1, 0, 0, 0, 0, 0], &frame))),
         ("GTP-U", over_udp((2_152, 2_152), &with(&[0x30, 0xFF, 0, inner.len() as u8, 0, 0, 0, 1], inner))),
+        (
+            "GRE with a route",
+            ipv4(A, B, 47, &with(&[0x40, 0, 8, 0, 0, 0, 0, 0, 0, 1, 0, 4, 9, 9, 9, 9, 0, 0, 0, 0], inner)),
+        ),
+        ("web cache", ipv4(A, B, 47, &with(&[0, 0, 0x88, 0x3E], inner))),
+        ("web cache, version 2", ipv4(A, B, 47, &with(&[0, 0, 0x88, 0x3E, 0, 0, 0, 0], inner))),
+        (
+            "Aruba",
+            ipv4(A, B, 47, &[&[0, 0, 0x82, 0][..], &[8; 1], &[0; 23], &[0xAA, 0xAA, 3, 0, 0, 0, 8, 0], inner].concat()),
+        ),
+        ("ERSPAN III", ipv4(A, B, 47, &[&[0x10, 0, 0x22, 0xEB, 0, 0, 0, 1, 0x20][..], &[0; 11], &frame].concat())),
+        (
+            "ERSPAN III of IP",
+            ipv4(A, B, 47, &[&[0x10, 0, 0x22, 0xEB, 0, 0, 0, 1, 0x20][..], &[0; 9], &[8, 0], inner].concat()),
+        ),
+        ("EtherIP", ipv4(A, B, 97, &with(&[0x30, 0], &frame))),
+        ("MPLS in IP", ipv4(A, B, 137, &with(&[0, 0, 0x11, 64], inner))),
+        ("MPLS in UDP", over_udp((5_555, 6_635), &with(&[0, 0, 0x11, 64], inner))),
+        ("GRE in UDP", over_udp((5_555, 4_754), &with(&[0, 0, 8, 0], inner))),
+        ("VXLAN-GPE", over_udp((5_555, 4_790), &with(&[0x0C, 0, 0, 1, 0, 0, 1, 0], inner))),
+        ("L2TP", over_udp((1_701, 1_701), &with(&[0, 2, 0, 1, 0, 2, 0xFF, 3, 0, 0x21], inner))),
+        (
+            "L2TP with all fields",
+            over_udp((1_701, 1_701), &with(&[0x4A, 2, 0, 99, 0, 1, 0, 2, 0, 0, 0, 0, 0, 2, 9, 9, 0, 0x21], inner)),
+        ),
+        ("CAPWAP", over_udp((5_555, 5_247), &with(&[0, 0x10, 0, 0, 0, 0, 0, 0], &frame))),
+        ("LISP", over_udp((5_555, 4_341), &with(&[0x80, 0, 0, 0, 0, 0, 0, 1], inner))),
+        ("TZSP", over_udp((5_555, 37_008), &with(&[1, 0, 0, 1, 0, 0x0A, 1, 9, 1], &frame))),
         (
             "GTP-U with an extension",
             over_udp((2_152, 2_152), &with(&[0x34, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0, 0, 0], inner)),
@@ -339,9 +474,22 @@ fn tunnels_are_entered_up_to_the_limit() {
 
 #[test]
 fn what_only_looks_like_a_tunnel_is_a_datagram() {
-    let mut talk = Talk::new(Limits::default());
-    talk.raw(&udp4((5_555, 4_789), &[8, 0, 0, 0, 0, 0, 1, 0, 1, 2, 3]));
-    assert_eq!((talk.tracker.counters().udp, talk.tape.flows.len()), (1, 1));
+    let cases: [(&str, u16, &[u8]); 9] = [
+        ("VXLAN of nothing", 4_789, &[8, 0, 0, 0, 0, 0, 1, 0, 1, 2, 3]),
+        ("VXLAN without its flag", 4_789, &[0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 3]),
+        ("a control message of L2TP", 1_701, &[0xC8, 2, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ("L2TP, version 3", 1_701, &[0, 3, 0, 0, 0, 0, 0, 1, 0, 0x21, 0x45]),
+        ("a fragment of CAPWAP", 5_247, &[0, 0x10, 0, 0x80, 0, 0, 0, 0, 1, 2, 3]),
+        ("LISP longer than its packet", 4_341, &[0x80, 0, 0, 0, 0, 0, 0, 1, 0x45, 0, 0, 99]),
+        ("TZSP without an end", 37_008, &[1, 0, 0, 1, 0, 0]),
+        ("MPLS without a last label", 6_635, &[0, 0, 0x10, 64, 0, 0, 0x10, 64]),
+        ("GRE with an endless route", 4_754, &[0x40, 0, 8, 0, 0, 0, 0, 0, 0, 1, 0, 4, 9, 9, 9, 9]),
+    ];
+    for (name, port, payload) in cases {
+        let mut talk = Talk::new(Limits::default());
+        talk.raw(&udp4((5_555, port), payload));
+        assert_eq!((talk.tracker.counters().udp, talk.tape.flows.len()), (1, 1), "{name}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Capture files into blocks: each packet in one lane's block, or counted.
 use crate::make::{A, ETHERNET, ethernet, ipv4, udp};
 use bunker_wire::block::{BlockFormat, packets};
-use bunker_wire::bpf::Program;
+use bunker_wire::bpf::{MAX_INSTRUCTIONS, Program};
 use bunker_wire::packer::Packer;
 use std::collections::{HashMap, HashSet};
 
@@ -142,11 +142,11 @@ fn programs_that_might_not_end_are_refused() {
         ("unknown instruction", vec![(0xFF, 0, 0, 0), (0x06, 0, 0, 0)]),
         ("memory that is not there", vec![(0x60, 0, 0, 16), (0x06, 0, 0, 0)]),
         ("division by zero", vec![(0x34, 0, 0, 0), (0x06, 0, 0, 0)]),
-        ("too long", vec![(0x06, 0, 0, 0); 4_097]),
+        ("too long", vec![(0x06, 0, 0, 0); MAX_INSTRUCTIONS + 1]),
     ] {
         assert!(program(&bad).is_none(), "{name}");
     }
-    assert!(program(&[(0x06, 0, 0, 0); 4_096]).is_some());
+    assert!(program(&[(0x06, 0, 0, 0); MAX_INSTRUCTIONS]).is_some());
     assert!(Program::from_bytes(&[6, 0, 0, 0, 0, 0, 0]).is_none());
 }
 

@@ -14,16 +14,25 @@ from bunker.cli.bench.analysis import measure_analysis
 from bunker.cli.bench.capture import measure_capture
 from bunker.cli.bench.clear import measure_clear
 from bunker.cli.bench.faults import measure_faults
+from bunker.cli.bench.patterns import measure_patterns
 from bunker.cli.bench.peers import list_peers
 from bunker.cli.bench.traffic import make_traffic
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def bench() -> None:
-    """Measure Bunker beside today's tools: capture, analysis, clearing, faults; list the peers; make the traces."""
+    """Measure Bunker beside today's tools: capture, analysis, clearing, faults, patterns. Peers, traces."""
 
 
-for _command in (measure_capture, measure_analysis, measure_clear, measure_faults, make_traffic, list_peers):
+for _command in (
+    measure_capture,
+    measure_analysis,
+    measure_clear,
+    measure_faults,
+    measure_patterns,
+    make_traffic,
+    list_peers,
+):
     bench.add_command(_command)
 
 __all__ = ["bench"]

@@ -280,6 +280,7 @@ def installed(tools: Sequence[Tool]) -> tuple[list[Tool], list[str]]:
 @click.option(
     "--work", type=click.Path(path_type=Path), default=default_work, help="Spool and captures.  [default: user's cache]"
 )
+@click.option("--boxes", is_flag=True, help="Instead: what the machine and the encryption cost (four bars).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the tables as JSON.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Also write them as Markdown.")
 def measure_capture(
@@ -291,11 +292,22 @@ def measure_capture(
     rates: tuple[int, ...],
     rounds: int,
     work: Path,
+    boxes: bool,
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
     """Packets a second without loss and CPU a packet: sealed capture beside plain capture by others. Needs root."""
     check_work(work, packets * (max(sizes) + 100) * 2 + (ring << 22))
+    if boxes:
+        from bunker.cli.bench.boxes import Load, measure_boxes  # noqa: PLC0415 - nothing else here needs QEMU
+
+        found = []
+        for size in sizes:
+            load = Load(size=size, rates=rates, seconds=3.0, ring_bytes=ring << 20, block_bytes=block << 20)
+            found.append(measure_boxes(load, work=work, rounds=rounds))
+        show(found)
+        write(found, json_path=json_path, markdown_path=markdown_path)
+        return
     here, missing = installed(peers())
     tables = measure(
         (ours(block << 20), *here),

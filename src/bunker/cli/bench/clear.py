@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ from bunker.model.messages import message_record
 from bunker.native.clear import Gate
 from bunker.native.trace import map_addresses
 from bunker.native.wire import Batch
+from bunker.open.rehearsal.canaries import Search, make_canaries
+from bunker.open.rehearsal.capture import canary_packets
 from bunker.policy.load import policy_of
 
 _POLICY = """
@@ -118,8 +122,8 @@ class Contender:
 
 
 def _bunker(source: Path, target: Path, policy: Path) -> list[str | Path]:
-    command = Path(os.environ.get("BUNKER", shutil.which("bunker") or "bunker"))
-    return [command, "anonymize", source, "-o", target, "--policy", policy, "--quiet"]
+    command = shutil.which("bunker", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    return [command or "bunker", "anonymize", source, "-o", target, "--policy", policy, "--quiet"]
 
 
 CONTENDERS = (
@@ -162,10 +166,10 @@ CONTENDERS = (
 )
 
 
-def compare(work: Path, packets: int, rounds: int) -> list[Table]:
+def compare(work: Path, packets: int, rounds: int, *, packets_a_flow: int) -> list[Table]:
     """Run all contenders over one capture, then the search over what they made."""
     source, policy = work / "mixed.pcap", work / "clear-policy.toml"
-    marks = write_mixed(source, packets)
+    marks = write_mixed(source, packets, packets_a_flow=packets_a_flow)
     policy.write_text(_POLICY)
     costs: dict[str, list[Cost]] = {}
     made: dict[str, Path] = {}
@@ -186,8 +190,9 @@ def compare(work: Path, packets: int, rounds: int) -> list[Table]:
                 continue
             costs.setdefault(contender.name, []).append(cost)
             made[contender.name] = target
+    flows = "every packet a flow of its own" if packets_a_flow == 1 else f"{packets_a_flow} packets a connection"
     rates = Table(
-        title=f"Header trace of {packets:,} packets, {source.stat().st_size / 1e6:.0f} MB",
+        title=f"Header trace of {packets:,} packets, {source.stat().st_size / 1e6:.0f} MB, {flows}",
         columns=("program", "CPU s", "packets a CPU-second", "peak MB", "rounds"),
         notes=notes,
     )
@@ -195,7 +200,7 @@ def compare(work: Path, packets: int, rounds: int) -> list[Table]:
         cpu = median([cost.cpu_s for cost in found]) or 0.0
         peak = max(cost.peak_bytes for cost in found) / 1e6
         rates.add(name, cpu, packets / cpu if cpu else None, peak, len(found))
-    tables = [rates, leaks(source, made, marks)]
+    tables = [rates, leaks(source, made, marks)] if packets_a_flow > 1 else [rates]
     for path in (source, policy, work / "clear.log", *made.values()):
         path.unlink(missing_ok=True)
     return tables
@@ -211,6 +216,43 @@ def leaks(source: Path, made: dict[str, Path], marks: Marks) -> Table:
     for name, path in {"(the input)": source, **made}.items():
         found = marks.found(path.read_bytes())
         table.add(name, *found.values())
+    return table
+
+
+def canary_table(work: Path) -> Table:
+    """The canaries of the rehearsal, in every protocol that Bunker reads, through every program."""
+    source, policy = work / "canaries.pcap", work / "clear-policy.toml"
+    canaries = make_canaries("bench")
+    policy.write_text(_POLICY)
+    with source.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 1))
+        for number, packet in enumerate(canary_packets(canaries)):
+            file.write(struct.pack("<IIII", 1_700_000_000, number, len(packet), len(packet)) + packet)
+    search = Search(canaries, shortest=4)
+    table = Table(
+        title=f"Canaries left in the output, of {len(canaries.all)}",
+        columns=("program", "left", "which"),
+        notes=[
+            "raw, reversed, hex, base64 at three offsets, URL-encoded, UTF-16, decimal, arpa, EUI-64; any letter case"
+        ],
+    )
+    made = {"(the input)": source}
+    for number, contender in enumerate(CONTENDERS):
+        if contender.needs is not None and peer(contender.needs).maybe_version() is None:
+            table.notes.append(missing_note(contender.needs))
+            continue
+        target = work / f"canaries-{number}.out"
+        target.unlink(missing_ok=True)
+        if run(contender.argv(source, target, policy), output=work / "clear.log").exit_code != 0 or not target.exists():
+            table.notes.append(f"{contender.name} failed")
+            continue
+        made[contender.name] = target
+    for name, path in made.items():
+        found = sorted({hit.canary for hit in search.in_bytes(path.read_bytes())})
+        every = "all" if len(found) == len(canaries.all) else None
+        table.add(name, len(found), every or ", ".join(found) or "none")
+    for path in (policy, work / "clear.log", *made.values()):
+        path.unlink(missing_ok=True)
     return table
 
 
@@ -321,9 +363,15 @@ def transforms(rows: int) -> Table:
 def measure_clear(
     *, packets: int, rounds: int, rows: int, work: Path | None, json_path: Path | None, markdown_path: Path | None
 ) -> None:
-    """Header traces beside traceanon, tcprewrite, PktAnon, a leak search over all outputs; ciphers; transforms."""
+    """Header traces beside traceanon, tcprewrite, PktAnon, leak searches over all outputs; ciphers; transforms."""
     folder = work or default_work()
     check_work(folder, 6 * 700 * packets)
-    tables: Sequence[Table] = [*compare(folder, packets, rounds), ciphers(200_000), transforms(rows)]
+    tables: Sequence[Table] = [
+        *compare(folder, packets, rounds, packets_a_flow=16),
+        *compare(folder, packets // 5, rounds, packets_a_flow=1),
+        canary_table(folder),
+        ciphers(200_000),
+        transforms(rows),
+    ]
     show(tables)
     write(tables, json_path=json_path, markdown_path=markdown_path)

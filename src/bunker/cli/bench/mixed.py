@@ -1,7 +1,9 @@
 """Mixed traffic for `bunker bench clear`: each place where an identifier can stand has a mark of its own to look for.
 
 Shape (that of the reference measurement): 72 % TCP over IPv4, 12 % DNS, 12 % TCP over IPv6, 2 % ICMP errors that quote
-a packet, 1 % ARP, 1 % VLAN; neighbour discovery in place of some ARP; valid checksums.
+a packet, 1 % ARP, 1 % VLAN; neighbour discovery in place of some ARP; valid checksums. A TCP connection has 16 packets
+on average, of which `OPEN` are under way at a time; with `packets_a_flow=1` every packet is a flow of its own, which
+is the worst that can be done to a program that remembers flows.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ NAME = b"qbunkerbenchname"
 MAC = b"\x02\xc0\xff\xee"
 V6 = bytes.fromhex("20010db8c0ffee77")
 STAMP = b"\x08\x0a\xc5\xa7"
+OPEN = 4_000
+"""Connections that are under way at a time, for each version of IP."""
 _MARKED = 64
 """Addresses of IPv4 that stand in one kind of place alone."""
 
@@ -57,15 +61,27 @@ def _with_sum(source: bytes, destination: bytes, protocol: int, segment: bytes, 
     return segment[:at] + struct.pack("!H", value) + segment[at + 2 :]
 
 
+@dataclass(slots=True)
+class _Flow:
+    """A connection under way."""
+
+    ends: tuple[bytes, bytes]
+    ports: tuple[int, int]
+    sent: list[int]
+    clocks: list[int]
+
+
 class Mixed:
     """A generator of packets, the same for the same seed."""
 
-    def __init__(self, seed: int, hosts: int = 12_000) -> None:
+    def __init__(self, seed: int, hosts: int = 12_000, packets_a_flow: int = 16) -> None:
         self._random = random.Random(seed)  # noqa: S311 - synthetic traffic, no secret
         draw = self._random
         self._v4 = [bytes([draw.randrange(11, 120), *draw.randbytes(3)]) for _ in range(hosts)]
         self._v6 = [V6 + draw.randbytes(8) for _ in range(hosts // 6)]
         self._macs = [MAC + draw.randbytes(2) for _ in range(40)]
+        self._ends_with = 1 / packets_a_flow
+        self._open: dict[int, list[_Flow]] = {4: [], 6: []}
         kinds = ("IPv4 in a header", "IPv4 in a quote", "IPv4 in ARP")
         self._marked = {
             kind: [bytes([131 + number, *draw.randbytes(3)]) for _ in range(_MARKED)]
@@ -90,14 +106,40 @@ class Mixed:
         draw = self._random
         return draw.choice(self._marked["IPv4 in a header"]) if draw.random() < 0.01 else draw.choice(self._v4)
 
-    def _tcp(self, source: bytes, destination: bytes) -> bytes:
+    def _flow(self, version: int) -> _Flow:
+        """One of those under way, or a new one; each packet may be its last."""
+        draw, flows = self._random, self._open[version]
+        if len(flows) < OPEN:
+            place = len(flows)
+            flows.append(self._new_flow(version))
+        else:
+            place = draw.randrange(OPEN)
+        flow = flows[place]
+        if draw.random() < self._ends_with:
+            flows[place] = self._new_flow(version)
+        return flow
+
+    def _new_flow(self, version: int) -> _Flow:
         draw = self._random
-        options = b"\x01\x01" + STAMP + draw.randbytes(6)
+        ends = (self._host(), self._host()) if version == 4 else (draw.choice(self._v6), draw.choice(self._v6))
         ports = (draw.randrange(32768, 60999), draw.choice((80, 443, 22, 25)))
-        head = struct.pack("!HHIIBBHHH", *ports, draw.getrandbits(32), draw.getrandbits(32), 0x80, 0x18, 501, 0, 0)
+        return _Flow(
+            ends, ports, [draw.getrandbits(32), draw.getrandbits(32)], [draw.getrandbits(15), draw.getrandbits(15)]
+        )
+
+    def _tcp(self, flow: _Flow) -> tuple[bytes, bytes, bytes]:
+        """Source, destination and segment of the next packet of a connection."""
+        draw = self._random
+        side = draw.randrange(2)
+        flow.clocks[side] = (flow.clocks[side] + 1) & 0xFFFF
+        options = b"\x01\x01" + STAMP + struct.pack("!H2sH", flow.clocks[side], STAMP[2:], flow.clocks[1 - side])
         size = draw.choice((0, 0, 40, 300, 1000, 1400))
+        ports = flow.ports if side == 0 else flow.ports[::-1]
+        head = struct.pack("!HHIIBBHHH", *ports, flow.sent[side], flow.sent[1 - side], 0x80, 0x18, 501, 0, 0)
+        flow.sent[side] = (flow.sent[side] + size) & 0xFFFF_FFFF
         body = (PAYLOAD * (size // len(PAYLOAD) + 1))[:size]
-        return _with_sum(source, destination, 6, head + options + body, 16)
+        source, destination = flow.ends if side == 0 else flow.ends[::-1]
+        return source, destination, _with_sum(source, destination, 6, head + options + body, 16)
 
     def _dns(self, source: bytes, destination: bytes) -> bytes:
         draw = self._random
@@ -114,12 +156,13 @@ class Mixed:
         one, other = self._host(), self._host()
         number = draw.getrandbits(16)
         if share < 0.72:
-            return self._ethernet(0x0800, _v4(one, other, 6, self._tcp(one, other), number))
+            source, destination, segment = self._tcp(self._flow(4))
+            return self._ethernet(0x0800, _v4(source, destination, 6, segment, number))
         if share < 0.84:
             return self._ethernet(0x0800, _v4(one, other, 17, self._dns(one, other), number))
         if share < 0.96:
-            six = (draw.choice(self._v6), draw.choice(self._v6))
-            return self._ethernet(0x86DD, _v6(*six, 6, self._tcp(*six)))
+            source, destination, segment = self._tcp(self._flow(6))
+            return self._ethernet(0x86DD, _v6(source, destination, 6, segment))
         if share < 0.98:
             hidden = draw.choice(self._marked["IPv4 in a quote"])
             quoted = _v4(hidden, one, 17, self._dns(hidden, one), number)[:64]
@@ -147,9 +190,9 @@ class Mixed:
         return (self.packet() for _ in range(count))
 
 
-def write_mixed(path: Path, count: int, *, seed: int = 1) -> Marks:
+def write_mixed(path: Path, count: int, *, seed: int = 1, packets_a_flow: int = 16) -> Marks:
     """Write a pcap of mixed traffic; what to look for in what others make of it."""
-    mixed = Mixed(seed)
+    mixed = Mixed(seed, packets_a_flow=packets_a_flow)
     start = 1_700_000_000
     with path.open("wb", buffering=1 << 20) as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 1))

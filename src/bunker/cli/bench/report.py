@@ -15,7 +15,7 @@ import rich.box
 import rich.console
 import rich.table
 
-_WIDTH = 140
+from bunker.cli.terminal import wide_console
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +86,7 @@ def text(cell: Cell) -> str:
 def show(tables: Sequence[Table], console: rich.console.Console | None = None) -> None:
     """On the terminal."""
     if console is None:
-        console = rich.console.Console()
-        if not console.is_terminal:
-            console = rich.console.Console(width=_WIDTH)
+        console = wide_console()
     for table in tables:
         drawn = rich.table.Table(title=table.title, box=rich.box.SIMPLE_HEAD, title_justify="left")
         for number, column in enumerate(table.columns):

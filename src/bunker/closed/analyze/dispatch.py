@@ -9,7 +9,8 @@ Rules of this file:
    and its flow record ends `erroneous`.
 3. What is known of a fault is a closed set: analyzer, class of the exception if it is one of Python's own, line in the
    analyzer's source. No message, no locals.
-4. Turns that are repeated after a restart are muted: analyzers with a state of their own see the messages of open
+4. An analyzer that feeds others (mails found in web pages) has done so before any flow of the turn is given.
+5. Turns that are repeated after a restart are muted: analyzers with a state of their own see the messages of open
    flows again and what they emit is dropped, because it is out already.
 """
 
@@ -36,6 +37,17 @@ class Output(Protocol):
 
     def fault(self, failed: AnalyzerFailed) -> None:
         """Count and report a fault."""
+
+
+class _Found:
+    """Messages that an analyzer found inside others."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def records(self, _schema: RecordSchema, batch: Batch) -> None:
+        """Keep them for those who subscribe."""
+        self.batches.append(batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +104,7 @@ class Dispatcher:
             (runner for runner in self.runners if runner.analyzer.message == "flow"),
             key=lambda runner: runner.analyzer.batch,
         )
+        self._feeders = [runner for runner in self.runners if runner.analyzer.feeds]
         self._output = output
         self._number = 1
         self.faults = 0
@@ -138,16 +151,26 @@ class Dispatcher:
                 self._output.fault(fault)
 
         for kind, batch in engine.take():
-            for runner in self.runners:
-                if runner.analyzer.message == kind:
-                    self._give(runner, batch, failed, muted=muted)
+            self._give_all(kind, batch, failed, muted=muted)
+        for feeder in self._feeders:
+            found = _Found()
+            feeder.flush(frozenset(condemned), found)
+            for batch in found.batches:
+                self._give_all(str(feeder.analyzer.feeds), batch, failed, muted=muted)
         while (flows := engine.take_flows()) is not None:
             self._give_flows(flows, failed, muted=muted)
         if muted:
             return
         for runner in self.runners:
+            if runner.analyzer.feeds:
+                continue
             # A condemned flow keeps its flow record (it says "erroneous"); everything else of it goes.
             runner.flush(frozenset() if runner.analyzer.message == "flow" else frozenset(condemned), self._output)
+
+    def _give_all(self, kind: str, batch: Batch, failed: Failed, *, muted: bool) -> None:
+        for runner in self.runners:
+            if runner.analyzer.message == kind:
+                self._give(runner, batch, failed, muted=muted)
 
     def _give_flows(self, flows: Batch, failed: Failed, *, muted: bool) -> None:
         late: dict[int, str] = {}
@@ -161,8 +184,10 @@ class Dispatcher:
             self._give(runner, condemned_in(flows, late), failed_late, muted=muted)
 
     def _give(self, runner: Runner, batch: Batch, failed: Failed, *, muted: bool) -> None:
-        if runner.analyzer.passes >= self._number and (runner.stateful or not muted):
-            self._guarded(partial(runner.run, batch, failed, muted=muted), runner, failed)
+        # Who feeds others works in every pass, and when a turn is repeated: some of those may have a state.
+        if runner.analyzer.feeds or (runner.analyzer.passes >= self._number and (runner.stateful or not muted)):
+            silent = muted and not runner.analyzer.feeds
+            self._guarded(partial(runner.run, batch, failed, muted=silent), runner, failed)
 
     def _guarded(self, act: Callable[[], None], runner: Runner | None = None, failed: Failed | None = None) -> None:
         self.calling = True
@@ -183,7 +208,8 @@ class Dispatcher:
         for runner in self.runners:
             if runner.analyzer.passes == self._number:
                 self._guarded(partial(runner.finish, self._failed_alone))
-                runner.flush(frozenset(), self._output)
+                if not runner.analyzer.feeds:
+                    runner.flush(frozenset(), self._output)
 
 
 def condemned_in(flows: Batch, late: Mapping[int, str]) -> Batch:

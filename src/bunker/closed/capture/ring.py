@@ -29,7 +29,7 @@ _SOL_PACKET = 263
 _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _RESERVE, _FANOUT, _IGNORE_OUTGOING = 1, 5, 6, 10, 12, 18, 23
 _TPACKET_V3_VERSION = 2
 _MR_PROMISC = 1
-_FANOUT_HASH, _FANOUT_FLAG_DEFRAG = 0, 0x8000
+_FANOUT_DATA, _FANOUT_CBPF = 22, 6
 _SO_ATTACH_FILTER = 26
 _ETH_P_ALL = 0x0003
 _STATUS_KERNEL, _STATUS_USER, _STATUS_LOSING = 0, 1, 4
@@ -49,6 +49,15 @@ class RingSetup:
     blocks: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fanout:
+    """Rings that share an interface: the group's number in this network namespace, and the program that says which ring
+    gets a packet (`fanout.lane_program`)."""
+
+    group: int
+    program: bytes
+
+
 def open_ring(
     interface: str,
     *,
@@ -56,7 +65,7 @@ def open_ring(
     ring_bytes: int,
     program: bytes,
     promiscuous: bool,
-    fanout_group: int | None,
+    fanout: Fanout | None,
     ignore_outgoing: bool = False,
 ) -> RingSetup:
     """Open and bind a packet socket with a ring.
@@ -67,8 +76,8 @@ def open_ring(
         ring_bytes: Memory of the ring.
         program: Classic BPF; its return value is the snaplen.
         promiscuous: Take packets that are for others.
-        fanout_group: Group among which the kernel spreads flows by hash, fragments put together first; None for one
-        lane. ignore_outgoing: Leave out what this machine sends (a tap sends nothing; a test on veth may want both).
+        fanout: Group of rings among which the kernel spreads packets; None for one lane.
+        ignore_outgoing: Leave out what this machine sends (a tap sends nothing; a test on veth may want both).
     Raises:
         ConfigurationError: no such interface, no privileges, no memory.
     """
@@ -91,7 +100,7 @@ def open_ring(
         sock.setsockopt(_SOL_PACKET, _RESERVE, 4)
         if ignore_outgoing:
             sock.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
-        _attach(sock, program)
+        _set_program(sock, socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
         ring = struct.pack(
             "7I", block_bytes, blocks, _FRAME_BYTES, block_bytes // _FRAME_BYTES * blocks, _RETIRE_MS, 0, 0
         )
@@ -99,9 +108,9 @@ def open_ring(
         if promiscuous:
             sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("iHH8s", index, _MR_PROMISC, 0, b""))
         sock.bind((interface, _ETH_P_ALL))
-        if fanout_group is not None:
-            mode = _FANOUT_HASH | _FANOUT_FLAG_DEFRAG
-            sock.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("I", fanout_group | mode << 16))
+        if fanout is not None:
+            sock.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("I", fanout.group | _FANOUT_CBPF << 16))
+            _set_program(sock, _SOL_PACKET, _FANOUT_DATA, fanout.program)
     except OSError as error:
         sock.close()
         raise ConfigurationError(
@@ -112,11 +121,10 @@ def open_ring(
     return RingSetup(fd=sock.detach(), block_bytes=block_bytes, blocks=blocks)
 
 
-def _attach(sock: socket.socket, program: bytes) -> None:
+def _set_program(sock: socket.socket, level: int, option: int, program: bytes) -> None:
+    """A socket option whose value is a program of classic BPF (struct sock_fprog)."""
     buffer = ctypes.create_string_buffer(program, len(program))
-    sock.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
-    )
+    sock.setsockopt(level, option, struct.pack("HP", len(program) // 8, ctypes.addressof(buffer)))
 
 
 def keep_all_program(snaplen: int) -> bytes:

@@ -5,7 +5,7 @@ Place in the flow: the gate adds a number from here to each exact one, which its
 Rules of this file:
 1. Whole numbers and fractions only: a sampler that rounds floating-point numbers gives away what it hides
    (Mironov 2012).
-2. OpenDP, whose sampler this was to be, could not be brought up in the jail; this is the algorithm that it uses.
+2. The algorithm is the one that OpenDP uses; why OpenDP itself is not here: ADR 0041.
 
 Source: Canonne, Kamath, Steinke 2020, "The Discrete Gaussian for Differential Privacy", algorithms 1 and 2.
 """

@@ -13,14 +13,16 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bunker.errors import BoxError, GateRefusal
 from bunker.model import diagnostics, heartbeat
+from bunker.model.attestation import Attestation
 from bunker.model.counters import Counter
 from bunker.model.envelope import NO_PREVIOUS, RUN_BYTES, EnvelopeRefused, Kind, pack, records_head
 from bunker.model.heartbeat import Abort, AbortReason, End, EndReason, Heartbeat, OutputSchema, Start, Tier
@@ -74,13 +76,16 @@ class Envelopes:
     Args:
         birth: Facts of the run.
         cleared: The class of cleared batches (`bunker._core.ClearedBatch`); no other, and no subclass, passes.
+        attest: Asks the machine's TPM to sign what was started together with this hash; None: there is none.
     Raises:
         VerificationError: the facts break a rule of the format (a bug, or an Arrow type that records cannot have).
     Invariants:
         Numbers count up by one; `previous` of each is the hash of the one before.
     """
 
-    def __init__(self, birth: Birth, *, cleared: type[Cleared]) -> None:
+    def __init__(
+        self, birth: Birth, *, cleared: type[Cleared], attest: Callable[[bytes], Attestation] | None = None
+    ) -> None:
         assert len(birth.run) == RUN_BYTES
         self._key: Ed25519PrivateKey | None = Ed25519PrivateKey.generate()
         self._public = self._key.public_key().public_bytes_raw()
@@ -99,6 +104,9 @@ class Envelopes:
             enforcement=birth.enforcement,
             heartbeat_ns=birth.heartbeat_ns,
         )
+        if attest is not None:
+            attestation = attest(heartbeat.attested_hash(self._start))
+            self._start = msgspec.structs.replace(self._start, attestation=attestation)
         heartbeat.parse(heartbeat.canonical(self._start), Start)
         self._enforcement = heartbeat.enforcement_digest(birth.enforcement)
         self._records = {schema.record: number for number, schema in enumerate(birth.schemas)}

@@ -8,16 +8,19 @@ Rules of this file:
 2. However it ends, the keys go first: the box is killed, the spool's key is overwritten, then the power goes off.
 3. Nobody is served and nothing is asked for: no login, no shell, no signal, no console. What is told goes to the
    kernel's log, in words of ours, which only a kernel with a console shows.
-4. Nothing comes from outside but the run disk (`orders`), read once.
+4. Nothing comes from outside but the run disk (`orders`), read once, and one bit: that the open box has sent anything
+   on the link means that the run shall end in order. What it sent is not read.
 
 Source: the paper's closed box (section 4); what differs: no virtual machine monitor's console, a jail inside.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -27,13 +30,15 @@ from typing import NoReturn
 
 from bunker import limits
 from bunker.closed.egress.target import open_egress
-from bunker.closed.machine import hardening, mapper, network, system
+from bunker.closed.machine import hardening, mapper, network, system, tpm
 from bunker.closed.machine.disks import Disks, device_bytes, find_disks
 from bunker.closed.machine.orders import Orders, unpack, whole_bytes
+from bunker.closed.machine.tpm import Tpm
 from bunker.closed.process.jail import Process
 from bunker.closed.process.setup import Source, start_box
 from bunker.errors import BoxError, BunkerError, ConfigurationError
 from bunker.experiment.bundle import Bundle, open_bundle
+from bunker.model.heartbeat import canonical
 from bunker.policy.load import policy_of
 
 SPOOL = Path("/spool")
@@ -52,6 +57,9 @@ class Machine:
         self.bundle: Bundle
         self.capture: str | None = None
         self.egress_fd = -1
+        self.link: socket.socket
+        self.tpm: Tpm | None = None
+        self.attest_fds = (-1, -1)
         self.box: Process | None = None
 
     def mount_system(self) -> None:
@@ -75,6 +83,14 @@ class Machine:
     def find_disks(self) -> None:
         """Which disk is which."""
         self.disks = find_disks()
+
+    def find_tpm(self) -> None:
+        """The machine's TPM, if it has one, with its key made; the start statement says if it has none."""
+        if not tpm.DEVICE.exists():
+            self.walls["tpm"] = "missing: no TPM here"
+            return
+        self.tpm = Tpm()
+        self.walls["tpm"] = "enforced"
 
     def read_orders(self) -> None:
         """The run disk, once; the bundle is the one whose digest it names, and its policy holds."""
@@ -121,6 +137,7 @@ class Machine:
         while True:
             try:
                 self.egress_fd = open_egress(f"{way.target}:{way.port}")
+                self.link = socket.socket(fileno=os.dup(self.egress_fd))
                 return
             except ConfigurationError:
                 if time.monotonic() >= until:
@@ -130,6 +147,10 @@ class Machine:
     def start(self) -> None:
         """The same box as `bunker run` starts on any machine."""
         captures = self.disks.captures if self.orders.captures else ()
+        releaser_fds = None
+        if self.tpm is not None:
+            (asked, ask), (answer, answered) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+            self.attest_fds, releaser_fds = (asked, answered), (ask, answer)
         self.box = start_box(
             self.bundle,
             Source(interface=self.capture, files=captures, lengths=self.orders.captures),
@@ -139,14 +160,34 @@ class Machine:
             tier=hardening.tier(),
             image=self.image,
             walls=self.walls,
+            attest_fds=releaser_fds,
         )
 
+    def attest(self) -> None:
+        """Sign what was started here together with the start statement's hash, once."""
+        if self.tpm is None:
+            return
+        asked, answered = self.attest_fds
+        nonce = os.read(asked, hashlib.sha256().digest_size)
+        os.close(asked)
+        if nonce:  # else the box has ended already
+            with suppress(BrokenPipeError):
+                os.write(answered, canonical(self.tpm.quote(nonce, log=tpm.read_log())))
+        os.close(answered)
+        self.tpm.forget()
+
     def stay(self) -> None:
-        """Until the box has ended; its statement has left or never will."""
+        """Until the box has ended; its statement has left or never will. The open box may ask for the end, in order."""
         assert self.box is not None
-        status = self.box.wait()
+        asked = False
+        while (status := self.box.wait(limits.MACHINE_LOOK_S.default)) is None:
+            if not asked and network.asked_to_end(self.link):
+                asked = True
+                say("the open box asks for the end")
+                self.box.terminate()
         say(f"the box ended with status {status}")
-        until = time.monotonic() + 10
+        until = time.monotonic() + limits.MACHINE_DELIVER_S.default
+        network.close_link(self.link, timeout_s=limits.MACHINE_DELIVER_S.default)
         while time.monotonic() < until and not network.delivered(self.orders.way):
             time.sleep(0.1)
 
@@ -157,11 +198,13 @@ class Machine:
             self.wipe_memory,
             self.harden,
             self.find_disks,
+            self.find_tpm,
             self.read_orders,
             self.make_spool,
             self.set_up_network,
             self.connect,
             self.start,
+            self.attest,
             self.stay,
         )
 

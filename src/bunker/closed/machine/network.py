@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import subprocess
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -24,6 +25,10 @@ NFT = "/usr/sbin/nft"
 _NETWORK = Path("/sys/class/net")
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCADDRT = 0x8916, 0x891C, 0x890B
+_SIOCOUTQ = 0x5411
+_TCP_INFO_BYTES = 136
+_BYTES_RECEIVED = struct.Struct("=128xQ")
+"""tcpi_bytes_received of struct tcp_info (include/uapi/linux/tcp.h)."""
 _UP, _NO_ARP, _PROMISCUOUS = 0x1, 0x80, 0x100
 _ROUTE_UP, _ROUTE_GATEWAY = 0x1, 0x2
 
@@ -99,10 +104,41 @@ def set_up(way: Way) -> str | None:
             if way.gateway is not None:
                 fcntl.ioctl(control, _SIOCADDRT, _default_route(way.gateway))
             if capture is not None:
-                _flags(control, capture, _UP | _NO_ARP | _PROMISCUOUS)
+                listen_on(capture)
         except OSError as error:
             raise BoxError("network", os.strerror(error.errno or 0), "The machine does not start without it") from None
     return capture
+
+
+def listen_on(interface: str) -> None:
+    """Bring up an interface that only hears.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as control:
+        _flags(control, interface, _UP | _NO_ARP | _PROMISCUOUS)
+
+
+def asked_to_end(link: socket.socket) -> bool:
+    """Whether the open box has sent anything at all on the link that this machine opened: all that it can say.
+
+    The kernel's count of bytes is looked at; no byte is read.
+    """
+    return bool(_BYTES_RECEIVED.unpack_from(link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES))[0])
+
+
+def close_link(link: socket.socket, *, timeout_s: float) -> None:
+    """Close the link once everything that was sent has been acknowledged, and throw away unseen what came in.
+
+    A socket that is closed with unread bytes resets its connection, and what was still under way would be lost.
+    """
+    until = time.monotonic() + timeout_s
+    with closing(link), suppress(OSError):
+        while time.monotonic() < until and struct.unpack("i", fcntl.ioctl(link, _SIOCOUTQ, bytes(4)))[0]:
+            time.sleep(0.05)
+        # MSG_TRUNC: the kernel drops the bytes, none is copied to here (tcp(7)).
+        link.recv(1 << 20, socket.MSG_TRUNC | socket.MSG_DONTWAIT)
 
 
 def delivered(way: Way) -> bool:

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from bunker import limits
 from bunker.closed.capture.ring import Ring, keep_all_program, open_ring
@@ -32,10 +33,34 @@ _POLL_S = 0.2
 _RUN = bytes(16)
 
 
+class _NoCipher:
+    """Copies where a cipher would seal: what plain capture costs."""
+
+    def encrypt_into(self, _nonce: bytes, plaintext: bytes, _data: bytes, out: memoryview) -> int:
+        out[: len(plaintext)] = plaintext
+        return len(out)
+
+
+class _NoKeys(KeyStore):
+    """A key store whose ciphers do nothing. There is no such thing but here: a spool of a box is sealed."""
+
+    def cipher(self, _number: int) -> Any:
+        return _NoCipher()
+
+
 class CaptureBench:
     """One lane: ring and writer, and what has been stored."""
 
-    def __init__(self, *, interface: str, block_bytes: int, ring_bytes: int, spool: Path, spool_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        interface: str,
+        block_bytes: int,
+        ring_bytes: int,
+        spool: Path,
+        spool_bytes: int,
+        sealed: bool = True,
+    ) -> None:
         files = claim(spool, lanes=1, size=spool_bytes, block_bytes=block_bytes)[0]
         store, _ = create_store(len(files.fds))
         self._writer = SpoolWriter(
@@ -44,7 +69,7 @@ class CaptureBench:
             fds=files.fds,
             file_bytes=files.file_bytes,
             slot_bytes=files.slot_bytes,
-            keys=KeyStore.attach(store, writable=True),
+            keys=(KeyStore if sealed else _NoKeys).attach(store, writable=True),
         )
         ring = open_ring(
             interface,
@@ -52,7 +77,7 @@ class CaptureBench:
             ring_bytes=ring_bytes,
             program=keep_all_program(limits.SNAPLEN.default),
             promiscuous=True,
-            fanout_group=None,
+            fanout=None,
         )
         self._ring = Ring(ring.fd, lane=0, block_bytes=block_bytes, blocks=ring.blocks)
         self._direct = files.direct
@@ -93,6 +118,11 @@ class CaptureBench:
         while len(self._kept) > self._keep:
             self._writer.release(self._kept.popleft())
 
+    def told(self) -> dict[str, int]:
+        """Counters so far."""
+        self._ring.read_statistics()
+        return {"packets": self.packets, "dropped": self._ring.dropped, "waits": self.waits}
+
     def finish(self) -> dict[str, int | bool]:
         """Take the rest of the ring, wait for the writes, erase the keys; the counters."""
         while self.take(_POLL_S):
@@ -123,6 +153,8 @@ def main() -> None:
     parser.add_argument("--spool", type=Path, required=True)
     parser.add_argument("--spool-bytes", type=int, default=1 << 30)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--tell", action="store_true", help="print counters once a second")
+    parser.add_argument("--plain", action="store_true", help="do not seal: what capture costs without it")
     given = parser.parse_args()
     ended: list[int] = []
 
@@ -138,10 +170,16 @@ def main() -> None:
             ring_bytes=given.ring_bytes,
             spool=given.spool,
             spool_bytes=given.spool_bytes,
+            sealed=not given.plain,
         )
         deadline = time.monotonic() + given.seconds
+        next_word = time.monotonic()
         while not ended and time.monotonic() < deadline:
             bench.take(_POLL_S)
+            if given.tell and time.monotonic() >= next_word:
+                sys.stdout.write(f"bench: {json.dumps(bench.told())}\n")
+                sys.stdout.flush()
+                next_word += 1
         counters = bench.finish()
     except BunkerError as error:
         sys.stderr.write(f"capture_bench: {error}\n")

@@ -23,6 +23,7 @@ from bunker.closed.analyze.external import ExternalRunner
 from bunker.closed.capture.files import FileReader
 from bunker.closed.capture.filter import filters_for_files
 from bunker.closed.clear.noise import provide_noise
+from bunker.closed.clear.violation import OutputRatio
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.egress.seal import sealer_for
@@ -57,6 +58,7 @@ class _Inline:
             policy.packets(),
         )
         provide_noise(self.gate, policy)
+        self.ratio = OutputRatio(most=policy.max_output_ratio)
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),

@@ -23,8 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from bunker import limits
 from bunker.closed.clear.noise import provide_noise
+from bunker.closed.clear.violation import OutputRatio
 from bunker.closed.egress.birth import output_schemas
 from bunker.closed.egress.envelopes import Birth, Envelopes, Pulse
 from bunker.closed.egress.outlet import Outlet, OutletState
@@ -34,6 +37,7 @@ from bunker.closed.process.settings import ReleaserSettings, settings_of
 from bunker.errors import GateRefusal
 from bunker.experiment.bundle import Bundle, open_bundle
 from bunker.model import diagnostics
+from bunker.model.attestation import Attestation
 from bunker.model.counters import BALANCE_IN, BALANCE_OUT, Counter, CounterPage, combined
 from bunker.model.diagnostics import Diagnostic, DiagnosticKind, Reason
 from bunker.model.heartbeat import AbortReason, EndReason
@@ -59,6 +63,7 @@ class Verdict(Enum):
     CHILD_FAILED = b"C"
     ANALYSIS_FAILS = b"A"
     MAXIMUM_AGE = b"M"
+    POLICY = b"P"
 
 
 _ENDS = {
@@ -70,11 +75,14 @@ _ABORTS = {
     Verdict.OPERATOR: AbortReason.OPERATOR,
     Verdict.ANALYSIS_FAILS: AbortReason.ANALYSIS_FAILS,
     Verdict.MAXIMUM_AGE: AbortReason.MAXIMUM_AGE,
+    Verdict.POLICY: AbortReason.POLICY,
 }
 WORKER_DEAD = b"R"
 """From the supervisor, followed by the lane's number: its worker is dead, what it did not commit never happened."""
 ACK = struct.Struct("<B?Q")
 """To the supervisor: lane, whether its pipe can be used on, the last turn that was committed."""
+VIOLATED = 255
+"""In place of a lane's number: the policy was violated, and says that this destroys the run."""
 # The gate's words (`crates/clear/src/gate.rs`); a broken frame has words of its own, which all count as one.
 _REFUSAL_COUNTERS = {
     Reason.SCHEMA: Counter.GATE_REFUSED_SCHEMA,
@@ -86,6 +94,7 @@ _REFUSAL_COUNTERS = {
     Reason.TOO_MANY_ROWS: Counter.GATE_REFUSED_SIZE,
     Reason.TOO_LARGE: Counter.GATE_REFUSED_SIZE,
     Reason.SIZE: Counter.GATE_REFUSED_SIZE,
+    Reason.OUTPUT_RATIO: Counter.GATE_REFUSED_SIZE,
 }
 
 
@@ -148,6 +157,9 @@ class Releaser:
             policy.packets(),
         )
         provide_noise(self.gate, policy)
+        self.ratio = OutputRatio(most=policy.max_output_ratio)
+        self._stops = policy.on_violation == "stop"
+        self._violated = False
         self.counters = CounterPage.attach(settings.counters_fd, writable=True)
         self.pages = [CounterPage.attach(fd, writable=False) for fd in settings.all_counters_fds]
         self.lanes = [
@@ -168,10 +180,23 @@ class Releaser:
                 heartbeat_ns=bundle.experiment.heartbeat_ns,
             ),
             cleared=ClearedBatch,
+            attest=None if settings.attest_fds is None else self._attestation,
         )
         self.heartbeat_s = bundle.experiment.heartbeat_ns / 1e9
         self.events: list[Diagnostic] = []
         self._verdict: Verdict | None = None
+
+    def _attestation(self, nonce: bytes) -> Attestation:
+        """What the machine's TPM signs together with this hash; process 1 answers, or the machine ends."""
+        assert self.settings.attest_fds is not None
+        ask, answer = self.settings.attest_fds
+        os.write(ask, nonce)
+        os.close(ask)
+        content = b""
+        while piece := os.read(answer, limits.ENVELOPE_STATEMENT_BYTES.default):
+            content += piece
+        os.close(answer)
+        return msgspec.json.decode(content, type=Attestation)
 
     def run(self) -> bool:
         """Until the supervisor has said how the run ended and the last word is out. False: it is not out."""
@@ -358,6 +383,9 @@ class Releaser:
         os.close(lane.fd)
 
     def _refuse(self, lane: Lane, refusal: GateRefusal, *, number: int | None) -> None:
+        if self._stops and not self._violated:
+            self._violated = True
+            os.write(self.settings.acks_fd, ACK.pack(VIOLATED, False, 0))
         self.counters.add(refusal_counter(refusal.kind), 1)
         self._event(DiagnosticKind.GATE_REFUSED, lane=lane.number, number=number, reason=Reason.of(refusal.kind))
 
@@ -382,6 +410,8 @@ class Releaser:
                 pass
 
     def _release(self, lane: Lane, number: int, ipc: bytes) -> None:
+        if self._violated:
+            return
         try:
             batches = self.gate.clear(self.names[number], ipc)
         except GateRefusal as refusal:
@@ -396,6 +426,11 @@ class Releaser:
         if not self.outlet.room(len(cleared.ipc()) + _HEADROOM, records=True):
             self.counters.add(Counter.RECORDS_DESTROYED, cleared.num_rows)
             self._event(DiagnosticKind.RECORDS_DESTROYED, number=number, count=cleared.num_rows)
+            return
+        received = 0 if self.ratio.most is None else self._counted()[Counter.BYTES_RECEIVED]
+        if not self.ratio.admits(len(cleared.ipc()), received):
+            self.counters.add(Counter.RECORDS_REFUSED, cleared.num_rows)
+            self._refuse(lane, GateRefusal(Reason.OUTPUT_RATIO.value), number=number)
             return
         try:
             envelope = self.envelopes.records(cleared)
@@ -446,6 +481,10 @@ class Releaser:
             end = None
         if end is not None:
             self._free_what_waits()
+        self.counters.add(Counter.AGGREGATES_REFUSED, self.gate.aggregates_refused)
+        if end is None and self.gate.waiting_rows:
+            self.counters.add(Counter.RECORDS_DESTROYED, self.gate.waiting_rows)
+            self._event(DiagnosticKind.RECORDS_DESTROYED, count=self.gate.waiting_rows)
         self.gate.forget()
         self._tell_events()
         counters = self._counted()

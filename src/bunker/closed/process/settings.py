@@ -152,6 +152,9 @@ class ReleaserSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     enforcement: dict[str, str]
     tier: Tier
     image: str | None
+    attest_fds: tuple[int, int] | None = None
+    """Two pipes to process 1 of a machine with a TPM: the hash goes out on the first, the attestation comes in on the
+    second."""
 
 
 class SupervisorSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

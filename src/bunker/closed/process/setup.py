@@ -22,8 +22,9 @@ from pathlib import Path
 import msgspec
 
 from bunker import limits
+from bunker.closed.capture.fanout import lane_program
 from bunker.closed.capture.filter import compile_filter, filters_for_files
-from bunker.closed.capture.ring import RingSetup, keep_all_program, open_ring
+from bunker.closed.capture.ring import Fanout, RingSetup, keep_all_program, open_ring
 from bunker.closed.process.hand import create_page
 from bunker.closed.process.interpreter import Interpreter, interpreters
 from bunker.closed.process.jail import UIDS, JailSpec, Process, Role, enter_box
@@ -114,7 +115,10 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
     program = keep_all_program(experiment.snaplen)
     if experiment.capture_filter:
         program = compile_filter(experiment.capture_filter, linktype=_ETHERNET, snaplen=experiment.snaplen)
-    group = os.getpid() & 0xFFFF if experiment.lanes > 1 else None
+    fanout = None
+    if experiment.lanes > 1:
+        seed = int.from_bytes(os.urandom(4), "little")
+        fanout = Fanout(group=os.getpid() & 0xFFFF, program=lane_program(seed))
     rings: list[RingSetup] = []
     try:
         for _ in range(experiment.lanes):
@@ -125,7 +129,7 @@ def _rings(bundle: Bundle, interface: str) -> list[RingSetup]:
                     ring_bytes=experiment.ring_bytes,
                     program=program,
                     promiscuous=experiment.promiscuous,
-                    fanout_group=group,
+                    fanout=fanout,
                 )
             )
     except ConfigurationError:
@@ -250,6 +254,7 @@ def start_box(
     tier: Tier = Tier.PROCESS,
     image: str | None = None,
     walls: Mapping[str, str] | None = None,
+    attest_fds: tuple[int, int] | None = None,
 ) -> Process:
     """Set a run up and start its box.
 
@@ -262,6 +267,7 @@ def start_box(
         spool_directory: Where the spool is instead of where the experiment says (a machine of its own has one place).
         tier: What stands around the box; `image` is then the digest of the machine it runs in, and `walls` are that
             machine's entries of the start statement's enforcement.
+        attest_fds: The releaser's ends of two pipes to whoever has the machine's TPM (`ReleaserSettings`); closed here.
     Raises:
         ConfigurationError: interface, filter, files or space are not to be had.
         BoxError: the jail is below the floor.
@@ -274,6 +280,8 @@ def start_box(
     with ExitStack() as stack:
         stack.callback(fds.close)
         fds.add("egress", egress_fd)
+        for name, fd in zip(("attest-out", "attest-in"), attest_fds or (), strict=False):
+            fds.add(name, fd)
         filters = filters_for_files(experiment.capture_filter, snaplen=experiment.snaplen) if source.files else None
         files = [fds.add(f"file-{number}", fd) for number, fd in enumerate(open_files(source.files))]
         rings = _rings(bundle, source.interface) if source.interface is not None else []
@@ -325,6 +333,7 @@ def start_box(
                 enforcement=dict(walls or {}),
                 tier=tier,
                 image=image,
+                attest_fds=attest_fds,
             ),
             externals=lanes.externals,
             worker_memory=experiment.analysis_memory + _WORKER_BASE_BYTES,

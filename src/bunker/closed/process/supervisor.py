@@ -33,7 +33,7 @@ from bunker.closed.process import worker as worker_role
 from bunker.closed.process.external import Keepers
 from bunker.closed.process.hand import BUSY, HandReader, InHand, Phase
 from bunker.closed.process.jail import Enforcement, JailSpec, Process, Role, spawn, surroundings
-from bunker.closed.process.releaser import ACK, WORKER_DEAD, Verdict
+from bunker.closed.process.releaser import ACK, VIOLATED, WORKER_DEAD, Verdict
 from bunker.closed.process.restarts import Cause, LaneRestarts, cause_of
 from bunker.closed.process.settings import (
     FIRST_WORKER_UID,
@@ -160,6 +160,7 @@ class Supervisor:
                 "counters": releaser.counters_fd,
                 "verdict": releaser.verdict_fd,
                 "acks": releaser.acks_fd,
+                **{f"attest-{number}": fd for number, fd in enumerate(releaser.attest_fds or ())},
                 **{f"records-{number}": fd for number, fd in enumerate(releaser.records_fds)},
                 **{f"page-{number}": fd for number, fd in enumerate(releaser.all_counters_fds)},
             },
@@ -184,7 +185,7 @@ class Supervisor:
             if lane.ring_fd is not None:
                 theirs.add(lane.ring_fd)
         theirs |= {releaser.egress_fd, releaser.counters_fd, releaser.verdict_fd, releaser.acks_fd}
-        theirs |= {*releaser.records_fds, *releaser.all_counters_fds}
+        theirs |= {*releaser.records_fds, *releaser.all_counters_fds, *(releaser.attest_fds or ())}
         _close(theirs - own)
 
     def _close_lane(self, lane: int) -> None:
@@ -235,7 +236,9 @@ class Supervisor:
                 poll.register(child.fileno(), select.POLLIN)
             for fd in self.keepers.filenos():
                 poll.register(fd, select.POLLIN)
-            poll.poll(_WATCH_MS)
+            if not self.failed:
+                poll.register(self.settings.acks_fd, select.POLLIN)
+            self._hear_releaser(dict(poll.poll(_WATCH_MS)).get(self.settings.acks_fd, 0))
             self._watch(time.monotonic_ns())
             self._tend_keepers()
             for name, child in list(self.children.items()):
@@ -249,6 +252,21 @@ class Supervisor:
         if self.failed:
             return EXIT_FAILED
         return EXIT_DAMAGED if self.damaged else 0
+
+    def _hear_releaser(self, events: int) -> None:
+        """Unasked it says one thing only: that the policy was violated, and that this destroys the run."""
+        if events & select.POLLIN and not self.failed:
+            self._acknowledged()
+
+    def _acknowledged(self) -> tuple[int, bool, int] | None:
+        ack = os.read(self.settings.acks_fd, ACK.size)
+        if len(ack) != ACK.size:
+            return None
+        lane, usable, turn = ACK.unpack(ack)
+        if lane == VIOLATED:
+            self._destroy(Verdict.POLICY)
+            return None
+        return lane, usable, turn
 
     def _ended(self, name: str, status: int) -> None:
         if self.failed:
@@ -314,10 +332,10 @@ class Supervisor:
             return None
         if not select.select([self.settings.acks_fd], [], [], _ACK_S)[0]:
             return None
-        ack = os.read(self.settings.acks_fd, ACK.size)
-        if len(ack) != ACK.size:
+        ack = self._acknowledged()
+        if ack is None:
             return None
-        lane, usable, turn = ACK.unpack(ack)
+        lane, usable, turn = ack
         return turn if usable and lane == number else None
 
     def _tell(self) -> None:

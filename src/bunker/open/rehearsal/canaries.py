@@ -81,8 +81,44 @@ TEXT_CANARIES = (
     "mail-to",
     "mail-subject",
     "mail-body",
+    "pop3-user",
+    "pop3-password",
+    "pop3-from",
+    "pop3-subject",
+    "pop3-message-id",
+    "pop3-file-name",
+    "pop3-body",
+    "imap-user",
+    "imap-password",
+    "imap-mailbox",
+    "imap-from",
+    "imap-subject",
+    "imap-body",
+    "ssh-software",
+    "ssh-algorithm",
+    "certificate-subject",
+    "certificate-organisation",
+    "certificate-mail",
+    "certificate-issuer",
+    "certificate-alternative",
+    "dtls-server-name",
+    "quic-server-name",
+    "dhcp-host-name",
+    "h2-host",
+    "h2-path",
+    "h2-cookie",
+    "basic-user",
+    "origin",
 )
-BINARY_CANARIES = {"tls-random": 32, "tls-session-id": 16}
+BINARY_CANARIES = {
+    "tls-random": 32,
+    "tls-session-id": 16,
+    "ssh-cookie": 16,
+    "certificate-key": 16,
+    "certificate-serial": 15,
+    "quic-connection-id": 12,
+    "dhcp-client-id": 12,
+}
 OTHER_CANARIES = (
     "mac-orig",
     "mac-resp",
@@ -91,10 +127,16 @@ OTHER_CANARIES = (
     "ipv6-orig",
     "ipv6-resp",
     "dns-answer-address",
+    "forwarded-address",
+    "dhcp-address",
+    "ntp-reference",
     "port",
     "ip-id",
     "tcp-timestamp",
 )
+
+
+V4_CANARIES = ("ipv4-orig", "ipv4-resp", "dns-answer-address", "forwarded-address", "dhcp-address", "ntp-reference")
 
 
 class Canaries:
@@ -124,7 +166,7 @@ class Canaries:
             self.values[name] = mac
             eui64 = bytes([mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]])  # as interface identifiers hold it
             yield Canary(name=name, raws=(mac, eui64), texts=(str(ipaddress.IPv6Address(bytes(8) + eui64))[2:],))
-        for name in ("ipv4-orig", "ipv4-resp", "dns-answer-address"):  # raw they are sought with their neighbours too
+        for name in V4_CANARIES:  # raw they are sought with their neighbours too
             drawn = self._draw(name, 4)
             address = bytes([20 + drawn[0] % 100, drawn[1] | 1, drawn[2] | 1, 1 + drawn[3] % 250])
             self.values[name] = address
@@ -134,6 +176,9 @@ class Canaries:
             "ipv4-resp": (orig + resp, resp + orig),
         }
         beside["dns-answer-address"] = (b"\x00\x04" + self.values["dns-answer-address"],)
+        beside["forwarded-address"] = (b"\x01\x20\x00" + self.values["forwarded-address"],)
+        beside["dhcp-address"] = (b"\x32\x04" + self.values["dhcp-address"],)
+        beside["ntp-reference"] = (b"\x00\x01" + self.values["ntp-reference"],)
         for name, neighbours in beside.items():
             address = self.values[name]
             number = int.from_bytes(address, "big")
@@ -163,6 +208,10 @@ class Canaries:
         self.values["tcp-timestamp"] = struct.pack("!I", stamp)
         raw = b"\x08\x0a" + struct.pack("!I", stamp)
         yield Canary(name="tcp-timestamp", raws=(raw, struct.pack("!I", stamp)), numbers=(stamp,))
+
+    def address(self, name: str) -> str:
+        """An IPv4 canary as a program prints it."""
+        return ".".join(map(str, self.values[name]))
 
     def text(self, name: str) -> str:
         """The value of a text canary."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from bunker.open.rehearsal import packets
 from bunker.open.rehearsal.canaries import Canaries
 from bunker.open.rehearsal.links import link_packets
+from bunker.open.rehearsal.protocols import certificate, protocol_packets
 
 
 def _dns(canaries: Canaries, identifier: int, kind: int, answer: bytes | None) -> bytes:
@@ -99,13 +100,14 @@ def canary_packets(canaries: Canaries, *, copies: int = 1) -> list[bytes]:
     macs = (value["mac-orig"], value["mac-resp"])
     v4, v6 = (value["ipv4-orig"], value["ipv4-resp"]), (value["ipv6-orig"], value["ipv6-resp"])
     stamp, identification = (int.from_bytes(value[name], "big") for name in ("tcp-timestamp", "ip-id"))
+    served = certificate(canaries)
     marked, out = int.from_bytes(value["port"], "big"), []
     for copy in range(copies):
-        port = 20_000 + copy * 8 % 20_000
+        port = 20_000 + copy * 16 % 20_000
         tcp_flows = (
             (v4, (marked if copy == 0 else port, 80), _http(canaries)),
             (v6, (port + 1, 80), _form(canaries)),
-            (v4, (port + 2, 443), (_client_hello(canaries), b"")),
+            (v4, (port + 2, 443), (_client_hello(canaries), served)),
             (v4, (port + 3, 9000), (value["tcp-payload"], b"")),
         )
         for hosts, ports, (request, response) in tcp_flows:
@@ -123,6 +125,7 @@ def canary_packets(canaries: Canaries, *, copies: int = 1) -> list[bytes]:
             mail.send(side, line)
         out += mail.close()
         out += link_packets(canaries)
+        out += protocol_packets(canaries, (macs, v4), port + 9)
         answer_text = bytes([len(value["dns-text-answer"])]) + value["dns-text-answer"]
         for number, (kind, answer) in enumerate(((1, value["dns-answer-address"]), (16, answer_text))):
             ports = (port + 4 + number, 53)

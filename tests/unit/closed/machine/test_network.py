@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import threading
 
 import pytest
 
-from bunker.closed.machine.network import ruleset, sort_out
+from bunker.closed.egress.target import open_egress
+from bunker.closed.machine.network import asked_to_end, close_link, ruleset, sort_out
 from bunker.closed.machine.orders import Way
 from bunker.errors import BoxError
 
@@ -50,3 +53,51 @@ def test_the_firewall_lets_one_connection_out_and_nothing_in() -> None:
         assert chain in shown
     assert b"ip daddr 10.0.2.100 tcp dport 9000 accept" in shown
     assert shown.count(b"policy drop") == 7
+
+
+def _linked() -> tuple[socket.socket, socket.socket]:
+    """(the machine's end, opened as it opens it; the open box's)."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        link = socket.socket(fileno=open_egress("{}:{}".format(*listener.getsockname())))
+        return link, listener.accept()[0]
+
+
+def test_a_byte_of_the_open_box_is_seen_and_not_read() -> None:
+    link, open_box = _linked()
+    with link, open_box:
+        link.sendall(b"statement")
+        assert not asked_to_end(link)
+        open_box.sendall(b"x")
+        while not asked_to_end(link):
+            pass
+        # It still waits in the kernel.
+        assert link.recv(10, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"x"
+
+
+@pytest.mark.parametrize("said", [b"", b"x", bytes(100_000)], ids=["nothing", "a-byte", "a-flood"])
+def test_what_was_sent_arrives_whatever_the_open_box_said(said: bytes) -> None:
+    link, open_box = _linked()
+    content = os.urandom(4 << 20)
+    with open_box:
+        writer = threading.Thread(target=lambda: (link.sendall(content), close_link(link, timeout_s=20)))
+        open_box.sendall(said)
+        writer.start()
+        got = b""
+        while piece := open_box.recv(1 << 16):
+            got += piece
+        writer.join()
+    assert got == content
+
+
+def test_without_that_care_a_byte_would_cost_what_was_sent() -> None:
+    """The control: closed with an unread byte, the connection is reset."""
+    link, open_box = _linked()
+    with open_box:
+        link.sendall(bytes(1 << 20))
+        open_box.sendall(b"x")
+        while not asked_to_end(link):
+            pass
+        link.close()
+        with pytest.raises(ConnectionResetError):
+            while open_box.recv(1 << 16):
+                pass
