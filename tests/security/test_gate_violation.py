@@ -58,3 +58,34 @@ def test_more_than_the_share_of_what_came_in_does_not_leave(ratio: float, leaves
     assert len(rows(out, "said")) == 5 + MANY * leaves
     assert found["records_refused"] == MANY * (not leaves)
     assert found["gate_refused_size"] == (not leaves)
+
+
+LOUD = f"""
+from bunker.api import Emit, Host, Record, analyzer, http
+
+class Said(Record):
+    site: Host
+
+DONE = []
+
+@analyzer(emits=Said)
+def loud(tx: http.Transaction, emit: Emit) -> None:
+    if not DONE:
+        DONE.append(True)
+        for number in range({MANY}):
+            emit(Said(site=f"{{number}}.example"))
+"""
+
+
+@pytest.mark.parametrize("box", ["process", "none"])
+@pytest.mark.parametrize(("words", "kind"), [("", "end"), ('\non_violation = "stop"', "abort")])
+def test_the_share_holds_in_every_box(box: str, words: str, kind: str, tmp_path: Path) -> None:
+    write_canary_capture(tmp_path / "c.pcap", CANARIES, copies=1)
+    policy = f"{POLICY}[gate]\nmax_output_ratio = 0.001{words}\n{SAID_OUT}"
+    one = study(tmp_path / "s", analyzers=("./mine.py:loud",), policy=policy, source=LOUD, lanes=1)
+    out = tmp_path / "out"
+    done = one.run(out, "--read", str(tmp_path / "c.pcap"), "--closed-box", box)
+    assert (done.returncode, last(out)["kind"]) == (1 if words else 0, kind), done.stderr
+    found = counters(out)
+    assert found["records_refused"] == MANY and found["gate_refused_size"] == 1
+    assert not (out / "records" / "said").exists() or rows(out, "said") == []

@@ -34,17 +34,21 @@ from bunker.closed.process.link import pair
 from bunker.closed.process.releaser import refusal_counter
 from bunker.closed.process.setup import open_files
 from bunker.closed.process.worker import PHASES
-from bunker.errors import GateRefusal
+from bunker.errors import BoxError, GateRefusal
 from bunker.experiment.bundle import Bundle
 from bunker.model import diagnostics
 from bunker.model.analyzer import Analyzer
 from bunker.model.counters import Counter
 from bunker.model.diagnostics import DiagnosticKind, Reason
 from bunker.model.fields import RecordSchema
-from bunker.model.heartbeat import EndReason, Tier
+from bunker.model.heartbeat import AbortReason, EndReason, Tier
 from bunker.native.clear import ClearedBatch, Gate
 from bunker.native.wire import Batch, Engine, Hand
 from bunker.policy.load import policy_of
+
+
+class _Violated(BaseException):
+    """The policy was violated, and says that this ends the run. No analyzer's `except Exception` is in its way."""
 
 
 class _Inline:
@@ -59,6 +63,7 @@ class _Inline:
         )
         provide_noise(self.gate, policy)
         self.ratio = OutputRatio(most=policy.max_output_ratio)
+        self._stops = policy.on_violation == "stop"
         self.envelopes = Envelopes(
             Birth(
                 run=os.urandom(16),
@@ -101,17 +106,30 @@ class _Inline:
         try:
             batches = self.gate.clear(schema.name, batch.ipc())
         except GateRefusal as refusal:
-            self.counters[refusal_counter(refusal.kind)] += 1
-            event = diagnostics.event(
-                DiagnosticKind.GATE_REFUSED, at_ns=time.time_ns(), lane=0, reason=Reason.of(refusal.kind)
-            )
-            self.write(self.envelopes.diagnostics([event]))
+            self.refuse(refusal.kind)
             return
         self.release(batches)
+
+    def refuse(self, kind: str) -> None:
+        """Count and report what the gate did not let out.
+
+        Raises:
+            _Violated: the policy says that this ends the run.
+        """
+        self.counters[refusal_counter(kind)] += 1
+        reason = Reason.of(kind)
+        event = diagnostics.event(DiagnosticKind.GATE_REFUSED, at_ns=time.time_ns(), lane=0, reason=reason)
+        self.write(self.envelopes.diagnostics([event]))
+        if self._stops:
+            raise _Violated
 
     def release(self, batches: list[ClearedBatch]) -> None:
         """Write what has been cleared."""
         for cleared in batches:
+            if not self.ratio.admits(len(cleared.ipc()), self.counters[Counter.BYTES_RECEIVED]):
+                self.counters[Counter.RECORDS_REFUSED] += cleared.num_rows
+                self.refuse(Reason.OUTPUT_RATIO.value)
+                continue
             self.counters[Counter.RECORDS_RELEASED] += cleared.num_rows
             self.write(self.envelopes.records(cleared))
 
@@ -163,10 +181,18 @@ def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[
         (number of the file, offset, reason) of each damaged capture file.
     Raises:
         ConfigurationError: a file, filter or analyzer is not to be had.
+        BoxError: the policy was violated, and says that this ends the run.
     """
     output = _Inline(bundle, egress_fd)
     with ExitStack() as stack:
-        return _run(bundle, files, output, stack)
+        try:
+            return _run(bundle, files, output, stack)
+        except _Violated:
+            output.gate.forget()
+            output.write(output.envelopes.abort(output.pulse(), reason=AbortReason.POLICY))
+            raise BoxError(
+                "the policy", "was violated, and on_violation is stop", "The diagnostics say what the gate refused"
+            ) from None
 
 
 def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitStack) -> list[tuple[int, int, str]]:
