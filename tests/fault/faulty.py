@@ -71,6 +71,17 @@ def in_batch(batch: http.Transaction, emit: Emit) -> None:
 """
 KINDS = {
     "exception": ("    raise ValueError(tx.uri)", "exception"),
+    # A schema whose pointers are all null: what reads it in Rust asserts that they are not.
+    "panic": (
+        "    capsule = ctypes.pythonapi.PyCapsule_New\n    capsule.restype = ctypes.py_object\n"
+        "    capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]\n"
+        "    nothing = ctypes.create_string_buffer(160)\n"
+        "    class Poisoned:\n        def __arrow_c_array__(self, requested_schema=None):\n"
+        "            return tuple(capsule(ctypes.addressof(nothing), name, None)"
+        " for name in (b'arrow_schema', b'arrow_array'))\n"
+        "    from bunker._core import Batch\n    Batch.from_arrow(Poisoned())",
+        "panic",
+    ),
     "exit": ("    os._exit(0)", "exited"),
     "sys_exit": ("    sys.exit(3)", "exited"),
     "segfault": ("    ctypes.string_at(8)", "crash"),

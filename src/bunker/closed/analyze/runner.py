@@ -110,6 +110,8 @@ def word_of(error: BaseException) -> str:
             return "output"
         case SystemExit():
             return "exited"
+        case _ if type(error).__name__ == "PanicException" and type(error).__module__ == "pyo3_runtime":
+            return "panic"  # in the core, or in another library in Rust
         case _:
             return "exception"
 
