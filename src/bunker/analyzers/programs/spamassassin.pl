@@ -40,7 +40,8 @@ my $engine = Mail::SpamAssassin->new({
     local_tests_only     => 1,
     dont_copy_prefs      => 1,
     post_config_text     => join("\n",
-        'use_bayes 0', 'bayes_auto_learn 0', 'skip_rbl_checks 1', 'dns_available no', 'report_safe 0', ''),
+        'use_bayes 0', 'bayes_auto_learn 0', 'skip_rbl_checks 1', 'dns_available no', 'report_safe 0',
+        'time_limit 0', ''),    # how long one mail may take is said by analysis.time_per_call
 });
 $engine->compile_now(0, 1);
 
