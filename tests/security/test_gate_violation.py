@@ -61,6 +61,7 @@ def test_more_than_the_share_of_what_came_in_does_not_leave(ratio: float, leaves
 
 
 LOUD = f"""
+import pyarrow as pa
 from bunker.api import Emit, Host, Record, analyzer, http
 
 class Said(Record):
@@ -68,12 +69,11 @@ class Said(Record):
 
 DONE = []
 
-@analyzer(emits=Said)
-def loud(tx: http.Transaction, emit: Emit) -> None:
+@analyzer(emits=Said, batch=True)
+def loud(batch: http.Transaction, emit: Emit) -> None:
     if not DONE:
         DONE.append(True)
-        for number in range({MANY}):
-            emit(Said(site=f"{{number}}.example"))
+        emit(pa.table({{"site": [f"{{number}}.example" for number in range({MANY})]}}))
 """
 
 

@@ -479,8 +479,10 @@ class Releaser:
         end = _ENDS.get(verdict)
         if end is not None and not all(lane.reader.ended and not lane.refused for lane in self.lanes):
             end = None
-        if end is not None:
+        if end is not None and not self._violated:
             self._free_what_waits()
+        if self._violated:  # perhaps after the supervisor had said that all went well, or only now
+            end, verdict = None, Verdict.POLICY
         self.counters.add(Counter.AGGREGATES_REFUSED, self.gate.aggregates_refused)
         if end is None and self.gate.waiting_rows:
             self.counters.add(Counter.RECORDS_DESTROYED, self.gate.waiting_rows)
