@@ -28,8 +28,9 @@ START_NS = 1_700_438_400 * 10**9
 BUSY, QUIET, WEEKEND = 10, 2, 3
 """Shares of a week's packets: an hour of a weekday from 8 to 20 o'clock, another, any at the weekend."""
 DELAY_S = 0.0002
-"""Of each request, on purpose: a worker on a quiet machine then takes some 3,300 a second. A weekday brings 4,700 by day, 900 by
-night, the weekend 1,400: the buffer rises by day and drains by night, on any machine that is not slower still."""
+"""Of each request, on purpose: a worker on a quiet machine then takes some 3,300 a second. A weekday brings 4,700 by
+day, 900 by night, the weekend 1,400: the buffer rises by day and drains by night, unless the machine is slower still.
+"""
 
 
 def share(hour: int) -> int:
