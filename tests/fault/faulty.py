@@ -49,6 +49,7 @@ def ended(one: flow.Flow, emit: Emit) -> None:
 
 @analyzer(emits=Seen)
 def seen(tx: http.Transaction, emit: Emit) -> None:
+    {before}
     emit(Seen(host=number(tx), port=tx.orig_p, depth=tx.trans_depth, size=tx.response_body_len))
     if (number(tx), tx.orig_p) in GUILTY:
         misbehave(tx, emit)
@@ -140,9 +141,14 @@ def faulty_study(
     spool: str = "64MB",
     analysis: str = 'time_per_call = "300ms"\nmemory = "256MB"',
     mode: str = "continuous",
+    before: str = "pass",
 ) -> Study:
-    """An experiment whose analyzer misbehaves on the guilty flows (client address and port)."""
-    source = HEAD.format(guilty=sorted(guilty), body=KINDS[kind][0]) + tail
+    """An experiment whose analyzer misbehaves on the guilty flows (client address and port).
+
+    Args:
+        before: What it does before each of its records: a statement, mostly one that takes time.
+    """
+    source = HEAD.format(guilty=sorted(guilty), body=KINDS[kind][0], before=before) + tail
     return study(
         folder,
         analyzers=analyzers,

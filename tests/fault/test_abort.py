@@ -19,7 +19,7 @@ from bunker.closed.process.jail import JailSpec, Role, enter_box
 from bunker.closed.process.supervisor import overwrite
 from bunker.closed.spool.keys import KEY_BYTES, KeyStore, create_store
 
-SLOW = "    time.sleep(0.2)\n    emit(Seen(host=number(tx)"
+SLOW = "time.sleep(0.2)"
 
 
 def test_every_key_is_zero_in_a_moment_whoever_maps_them() -> None:
@@ -80,9 +80,7 @@ def memory_holds(pid: int, needles: list[bytes]) -> bool:
 def test_after_an_abort_nothing_raw_is_left_in_memory_or_on_disk(tmp_path: Path) -> None:
     canaries = make_canaries("abort")
     write_canary_capture(tmp_path / "c.pcap", canaries, copies=50)
-    one = faulty_study(tmp_path / "s", "exit", set(), analysis='time_per_call = "30s"')
-    mine = one.folder / "mine.py"
-    mine.write_text(mine.read_text().replace("    emit(Seen(host=number(tx)", SLOW))
+    one = faulty_study(tmp_path / "s", "exit", set(), analysis='time_per_call = "30s"', before=SLOW)
     out = tmp_path / "out"
     process = start(one, out, "--read", str(tmp_path / "c.pcap"))
     wait_for_beats(out, 3)
@@ -124,9 +122,7 @@ def alive(pid: int) -> bool:
 def test_bunker_abort_finds_the_run_by_its_directory(tmp_path: Path) -> None:
     canaries = make_canaries("abort command")
     write_canary_capture(tmp_path / "c.pcap", canaries, copies=50)
-    one = faulty_study(tmp_path / "s", "exit", set(), analysis='time_per_call = "30s"')
-    mine = one.folder / "mine.py"
-    mine.write_text(mine.read_text().replace("    emit(Seen(host=number(tx)", SLOW))
+    one = faulty_study(tmp_path / "s", "exit", set(), analysis='time_per_call = "30s"', before=SLOW)
     out = tmp_path / "out"
     process = start(one, out, "--read", str(tmp_path / "c.pcap"))
     wait_for_beats(out, 3)

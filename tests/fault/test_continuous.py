@@ -20,15 +20,18 @@ DAYTIME = 0.8
 HEAD, RECORD = 24, struct.Struct("<IIII")
 
 
+def records_in(content: bytes, at: int = 0) -> Iterator[bytes]:
+    """The packet records of a pcap file's content from there on, whole."""
+    while at < len(content):
+        end = at + RECORD.size + RECORD.unpack_from(content, at)[2]
+        yield content[at:end]
+        at = end
+
+
 def over_a_day(trace: Path) -> tuple[bytes, list[bytes]]:
     """The file's head and its records, with times spread over a day: most of them in its first half."""
     content = trace.read_bytes()
-    records: list[bytes] = []
-    at = HEAD
-    while at < len(content):
-        size = RECORD.unpack_from(content, at)[2]
-        records.append(content[at : at + RECORD.size + size])
-        at += RECORD.size + size
+    records = list(records_in(content, HEAD))
     start, busy = 1_700_000_000 * 10**9, int(len(records) * DAYTIME)
     nanoseconds = content[:4] == struct.pack("<I", 0xA1B23C4D)
     for number, record in enumerate(records):
@@ -49,10 +52,7 @@ def beats(out: Path) -> Iterator[dict[str, Any]]:
 
 def test_a_day_in_seconds(tmp_path: Path) -> None:
     head, records = over_a_day(make_trace(tmp_path / "t.pcap", 24_000, "keepalive"))
-    one = faulty_study(tmp_path / "s", "exit", set(), spool="12MB")
-    mine = one.folder / "mine.py"
-    emits = "    emit(Seen(host=number(tx)"
-    mine.write_text(mine.read_text().replace(emits, f"    time.sleep(0.0002)\n{emits}"))
+    one = faulty_study(tmp_path / "s", "exit", set(), spool="12MB", before="time.sleep(0.0002)")
     out = tmp_path / "out"
     with subprocess.Popen(
         [*BUNKER, "run", str(one.file), "-o", str(out), "--read", "-"],

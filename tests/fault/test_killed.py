@@ -36,12 +36,7 @@ def whole(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_kill_at_a_random_moment(role: str, moment: int, trace: Path, whole: Path, tmp_path: Path) -> None:
     seed = f"{role} {moment}"
     rng = random.Random(seed)
-    one = faulty_study(tmp_path / "s", "exit", set())
-    mine = one.folder / "mine.py"
-    slow = mine.read_text().replace(
-        "    emit(Seen(host=number(tx)", "    time.sleep(0.001)\n    emit(Seen(host=number(tx)"
-    )
-    mine.write_text(slow)
+    one = faulty_study(tmp_path / "s", "exit", set(), before="time.sleep(0.001)")
     out = tmp_path / "out"
     process = start(one, out, "--read", str(trace))
     wait_for_beats(out, 2)

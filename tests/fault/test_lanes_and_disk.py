@@ -27,10 +27,8 @@ def test_a_slow_lane_loses_nothing_and_is_not_killed(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "t.pcap", 6_000, "keepalive")
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert faulty_study(tmp_path / "w", "exit", set(), lanes=2).run(whole, "--read", str(trace)).returncode == 0
-    one = faulty_study(tmp_path / "s", "exit", set(), lanes=2, spool="16MB", analysis='time_per_call = "50ms"')
-    mine = one.folder / "mine.py"
-    emits = "    emit(Seen(host=number(tx)"
-    mine.write_text(mine.read_text().replace(emits, f"    if tx.uid >> 48:\n        time.sleep(0.002)\n{emits}"))
+    slow, hasty = "time.sleep(0.002) if tx.uid >> 48 else None", 'time_per_call = "50ms"'
+    one = faulty_study(tmp_path / "s", "exit", set(), lanes=2, spool="16MB", analysis=hasty, before=slow)
     done = one.run(out, "--read", str(trace))
     assert done.returncode == 0, done.stderr
     found = counters(out)
@@ -59,10 +57,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.root
 def test_a_disk_that_dies_ends_the_run_with_a_word_and_without_keys(disk: Path, tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "t.pcap", 24_000, "keepalive")
-    one = faulty_study(tmp_path / "s", "exit", set(), spool="12MB")
-    mine = one.folder / "mine.py"
-    emits = "    emit(Seen(host=number(tx)"
-    mine.write_text(mine.read_text().replace(emits, f"    time.sleep(0.0005)\n{emits}"))
+    one = faulty_study(tmp_path / "s", "exit", set(), spool="12MB", before="time.sleep(0.0005)")
     text = one.file.read_text()
     one.file.write_text("\n".join(line for line in text.splitlines() if not line.startswith("directory")))
     one.file.write_text(one.file.read_text().replace("[spool]", f'[spool]\ndirectory = "{disk}"'))

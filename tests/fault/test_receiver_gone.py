@@ -56,13 +56,14 @@ class OpenBox:
         return self.process.returncode
 
 
-def slow(folder: Path, seconds: float) -> Path:
-    one = faulty_study(folder, "exit", set())
-    mine = one.folder / "mine.py"
-    source = mine.read_text()
-    delayed = f"    time.sleep({seconds})\n    emit(Seen(host=number(tx)"
-    mine.write_text(source.replace("    emit(Seen(host=number(tx)", delayed))
-    return one.file
+def sending(folder: Path, seconds: float, address: str, trace: Path) -> subprocess.Popen[bytes]:
+    """A run that takes so long for each request and sends to an open box elsewhere."""
+    one = faulty_study(folder, "exit", set(), before=f"time.sleep({seconds})")
+    return subprocess.Popen(
+        [*BUNKER, "run", str(one.file), "--to", address, "--read", str(trace)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 @pytest.mark.parametrize("way", ["tcp", "unix"])
@@ -72,11 +73,7 @@ def test_a_receiver_killed_twice_has_every_batch_once(way: str, trace: Path, tmp
     address = f"127.0.0.1:{free_port()}" if way == "tcp" else f"unix:{tmp_path / 'open.sock'}"
     box = OpenBox(address, out)
     box.start()
-    run = subprocess.Popen(
-        [*BUNKER, "run", str(slow(tmp_path / "s", 0.0015)), "--to", address, "--read", str(trace)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    run = sending(tmp_path / "s", 0.0015, address, trace)
     wait_for_beats(out, 2)
     for away_s in (0.5, 1.5):
         box.die()
@@ -101,11 +98,7 @@ def test_a_receiver_that_is_away_at_the_end_is_waited_for(trace: Path, tmp_path:
     address = f"127.0.0.1:{free_port()}"
     box = OpenBox(address, out)
     box.start()
-    run = subprocess.Popen(
-        [*BUNKER, "run", str(slow(tmp_path / "s", 0.0005)), "--to", address, "--read", str(trace)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    run = sending(tmp_path / "s", 0.0005, address, trace)
     wait_for_beats(out, 2)
     box.die()
     time.sleep(8)

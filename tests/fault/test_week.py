@@ -17,7 +17,7 @@ import pytest
 from boxed import children
 from boxes import BUNKER, balanced, bunker, counters
 from faulty import faulty_study, make_trace
-from test_continuous import HEAD, RECORD, beats
+from test_continuous import HEAD, beats, records_in
 
 DAY_S = float(os.environ.get("BUNKER_DAY_S", "3.5"))
 REQUESTS = int(2_400 * DAY_S)
@@ -42,12 +42,7 @@ def share(hour: int) -> int:
 def hours_of(trace: Path) -> tuple[bytes, list[bytes]]:
     """The file's head, and its records cut into the 168 hours of a week and stamped within them."""
     content = trace.read_bytes()
-    records: list[bytes] = []
-    at = HEAD
-    while at < len(content):
-        size = RECORD.unpack_from(content, at)[2]
-        records.append(content[at : at + RECORD.size + size])
-        at += RECORD.size + size
+    records = list(records_in(content, HEAD))
     shares = [share(hour) for hour in range(7 * 24)]
     hours: list[bytes] = []
     done, told = 0, 0
@@ -111,12 +106,10 @@ def paced(hours: list[bytes]) -> Iterator[tuple[int, bytes]]:
 def test_a_week_of_continuous_tracing(tmp_path: Path) -> None:
     trace = make_trace(tmp_path / "t.pcap", 7 * REQUESTS, "crowd")
     head, hours = hours_of(trace)
-    packets = sum(1 for _ in records_of(hours))
+    packets = sum(1 for content in hours for _ in records_in(content))
     spool = max(24_000_000, trace.stat().st_size // 6)
-    one = faulty_study(tmp_path / "s", "exit", set(), spool=f"{spool // 1_000_000}MB")
-    mine = one.folder / "mine.py"
-    emits = "    emit(Seen(host=number(tx)"
-    mine.write_text(mine.read_text().replace(emits, f"    time.sleep({DELAY_S})\n{emits}"))
+    size = f"{spool // 1_000_000}MB"
+    one = faulty_study(tmp_path / "s", "exit", set(), spool=size, before=f"time.sleep({DELAY_S})")
     out = tmp_path / "out"
     memory: dict[int, Memory] = {}
     with subprocess.Popen(
@@ -165,13 +158,3 @@ def test_a_week_of_continuous_tracing(tmp_path: Path) -> None:
     shown = bunker("show", str(out), "--buffer")
     assert shown.returncode == 0, shown.stderr
     print(shown.stdout.decode())
-
-
-def records_of(hours: list[bytes]) -> Iterator[int]:
-    """Lengths of the records."""
-    for content in hours:
-        at = 0
-        while at < len(content):
-            size = RECORD.unpack_from(content, at)[2]
-            yield size
-            at += RECORD.size + size

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from boxes import study
 from machines import BOOT_S, UEFI
-from tpms import tpm_for_qemu
+from tpms import appliance_start, tpm_for_qemu
 
 from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import read_bundle
@@ -24,7 +24,7 @@ from bunker.image.disk import Partition, check_kinds, make_esp, write_disk
 from bunker.image.kernel import Kind
 from bunker.image.launch import Image, Wishes, prepare
 from bunker.model.attestation import Attestation
-from bunker.model.heartbeat import FORMATS, Start, Tier, attested_hash
+from bunker.model.heartbeat import attested_hash
 from bunker.open.attestation import Expected, faults
 
 
@@ -98,19 +98,7 @@ def test_it_has_a_shell_and_cannot_open_a_capture_device(diagnostic: Image, work
         assert b"DIAGNOSTIC" in _until(line, b"\nended 2")
 
 
-FORGED = Start(
-    formats=FORMATS,
-    run="0" * 32,
-    public_key="ab" * 32,
-    started_ns=1,
-    tier=Tier.APPLIANCE,
-    bundle="1" * 64,
-    image="2" * 64,
-    policy="3" * 64,
-    schemas=[],
-    enforcement={"image_kernel": "enforced"},
-    heartbeat_ns=10**9,
-)
+FORGED = appliance_start({"image_kernel": "enforced"})
 """What somebody at the diagnostic image's shell could write: nothing stops him from naming the sealed image."""
 
 QUOTE = """

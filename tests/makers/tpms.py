@@ -12,9 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bunker.closed.machine.tpm import Exchange
+from bunker.model.heartbeat import FORMATS, Start, Tier
 
 ACTION = b"Calling EFI Application from Boot Option"
 SEPARATOR = bytes(4)
+
+
+def appliance_start(enforcement: dict[str, str]) -> Start:
+    """The start statement of an appliance that says so of its walls."""
+    return Start(
+        formats=FORMATS,
+        run="0" * 32,
+        public_key="ab" * 32,
+        started_ns=1,
+        tier=Tier.APPLIANCE,
+        bundle="1" * 64,
+        image="2" * 64,
+        policy="3" * 64,
+        schemas=[],
+        enforcement=enforcement,
+        heartbeat_ns=10**9,
+    )
 
 
 @contextmanager

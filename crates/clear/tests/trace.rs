@@ -7,6 +7,8 @@
     clippy::panic
 )]
 
+mod words;
+
 use bunker_clear::Keys;
 use bunker_clear::trace::encode::Provenance;
 use bunker_clear::trace::facts::{Facts, LAYERS};
@@ -15,82 +17,7 @@ use bunker_clear::trace::{Trace, decode};
 use bunker_wire::ip::sum;
 use bunker_wire::packet::Packet;
 use proptest::prelude::*;
-
-type Word = (&'static str, &'static str, &'static [u64]);
-
-/// Every rule there is, each in the way that lets most out short of "keep".
-const ALL: &[Word] = &[
-    ("time", "shift+grain", &[1_000_000]),
-    ("wirelen", "bucket", &[64, 128, 256, 512, 1024, 1500]),
-    ("malformed", "emit-parsed-prefix", &[]),
-    ("truncated", "emit-parsed-prefix", &[]),
-    ("unknown_ip_proto", "l3-only", &[]),
-    ("fragments", "headers", &[]),
-    ("tunnels", "allow", &[0, 1, 2, 3, 4, 5]),
-    ("addresses", "pfx", &[]),
-    ("services.tcp", "list", &[80, 443]),
-    ("services.udp", "list", &[53]),
-    ("eth.src", "tag48", &[]),
-    ("eth.dst", "tag48", &[]),
-    ("eth.type", "allow", &[4, 6, 1]),
-    ("eth.vlan", "tag", &[]),
-    ("arp", "on", &[]),
-    ("arp.op", "allow", &[1, 2]),
-    ("arp.sha", "tag48", &[]),
-    ("arp.tha", "tag48", &[]),
-    ("arp.spa", "map", &[]),
-    ("arp.tpa", "map", &[]),
-    ("ipv4", "on", &[]),
-    ("ipv4.src", "map", &[]),
-    ("ipv4.dst", "map", &[]),
-    ("ipv4.tos", "ecn-only", &[]),
-    ("ipv4.id", "if-fragment", &[]),
-    ("ipv4.flags", "keep", &[]),
-    ("ipv4.ttl", "hops", &[]),
-    ("ipv4.options", "allow", &[0, 1, 148]),
-    ("ipv4.checksum", "validity", &[]),
-    ("ipv6", "on", &[]),
-    ("ipv6.src", "map", &[]),
-    ("ipv6.dst", "map", &[]),
-    ("ipv6.traffic_class", "ecn-only", &[]),
-    ("ipv6.flow_label", "tag", &[]),
-    ("ipv6.hop_limit", "hops", &[]),
-    ("ipv6.fragment", "on", &[]),
-    ("ipv6.ext_headers", "skip", &[]),
-    ("tcp", "on", &[]),
-    ("tcp.sport", "shuffle", &[]),
-    ("tcp.dport", "shuffle", &[]),
-    ("tcp.seq", "flow_offset", &[]),
-    ("tcp.ack", "flow_offset", &[]),
-    ("tcp.flags", "keep", &[]),
-    ("tcp.window", "bucket", &[]),
-    ("tcp.urg", "keep", &[]),
-    ("tcp.checksum", "validity", &[]),
-    ("tcp.options", "allow", &[0, 1, 4]),
-    ("tcp.options.sack", "flow_offset", &[]),
-    ("tcp.options.ts", "flow_rank", &[]),
-    ("tcp.options.mss", "bucket", &[]),
-    ("tcp.options.wscale", "keep", &[]),
-    ("udp", "on", &[]),
-    ("udp.sport", "shuffle", &[]),
-    ("udp.dport", "shuffle", &[]),
-    ("udp.checksum", "validity", &[]),
-    ("icmp.types", "allow", &[0, 3, 5, 8, 11, 12]),
-    ("icmp.echo_id", "flow_tag16", &[]),
-    ("icmp.echo_seq", "rel", &[]),
-    ("icmp.mtu", "keep", &[]),
-    ("icmp.gateway", "map", &[]),
-    ("icmp.quoted", "recurse", &[]),
-    ("icmp.checksum", "validity", &[]),
-    ("icmpv6.types", "allow", &[1, 2, 3, 128, 129, 133, 134, 135, 136, 137]),
-    ("icmpv6.echo_id", "flow_tag16", &[]),
-    ("icmpv6.echo_seq", "rel", &[]),
-    ("icmpv6.mtu", "keep", &[]),
-    ("icmpv6.quoted", "recurse", &[]),
-    ("icmpv6.nd_target", "map", &[]),
-    ("icmpv6.nd_lladdr", "tag48", &[]),
-    ("icmpv6.checksum", "validity", &[]),
-];
+use words::{ALL, Word};
 
 fn rules(words: &[Word]) -> Rules {
     Rules::of(words.iter().copied()).unwrap()

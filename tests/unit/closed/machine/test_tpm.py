@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tpms import entry, extend, software_tpm, start_machine
+from tpms import appliance_start, entry, extend, software_tpm, start_machine
 
 from bunker.closed.machine.tpm import Exchange, Tpm, measured, read_log
 from bunker.errors import BoxError
 from bunker.model.attestation import STARTED, Attestation, key_fingerprint, replayed
-from bunker.model.heartbeat import FORMATS, Start, Tier, attested_hash, canonical, parse
+from bunker.model.heartbeat import Start, Tier, attested_hash, canonical, parse
 from bunker.open.attestation import Expected, faults
 
 LOADER, KERNEL, OTHER = (hashlib.sha256(name).digest() for name in (b"loader", b"kernel", b"other"))
@@ -21,19 +21,7 @@ IMAGE = Expected(kernels={KERNEL.hex()}, loaders={LOADER.hex()})
 
 
 def start() -> Start:
-    return Start(
-        formats=FORMATS,
-        run="0" * 32,
-        public_key="ab" * 32,
-        started_ns=1,
-        tier=Tier.APPLIANCE,
-        bundle="1" * 64,
-        image="2" * 64,
-        policy="3" * 64,
-        schemas=[],
-        enforcement={},
-        heartbeat_ns=10**9,
-    )
+    return appliance_start({})
 
 
 @pytest.fixture(scope="module")
