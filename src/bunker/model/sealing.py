@@ -10,6 +10,7 @@ Format: `docs/formats/envelope.md`, "Sealed stream".
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -52,3 +53,35 @@ def wrapped_length(packed: bytes, *, number: int) -> int:
     if not OVERHEAD_BYTES < length <= _MOST:
         raise EnvelopeRefused(Refusal.LENGTH, number=number)
     return int(length)
+
+
+class Wrappings:
+    """Bytes of a connection in, whole wrappings out, heads included; nothing is opened here.
+
+    Invariants: holds at most one wrapping and what one `feed` brought.
+    """
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self.number = 0
+        """Of the wrapping that comes next."""
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The wrappings that are complete now. A length is believed up to the longest envelope.
+
+        Raises:
+            EnvelopeRefused: MAGIC (as soon as it cannot be one), VERSION, LENGTH.
+        """
+        self._held += piece
+        while True:
+            if not MAGIC.startswith(self._held[: len(MAGIC)]):
+                raise EnvelopeRefused(Refusal.MAGIC, number=self.number)
+            if len(self._held) < HEAD_BYTES:
+                return
+            length = HEAD_BYTES + wrapped_length(bytes(self._held[:HEAD_BYTES]), number=self.number)
+            if len(self._held) < length:
+                return
+            whole = bytes(memoryview(self._held)[:length])
+            del self._held[:length]
+            self.number += 1
+            yield whole

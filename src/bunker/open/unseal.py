@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bunker.errors import ConfigurationError
 from bunker.model.envelope import EnvelopeRefused, Refusal
-from bunker.model.sealing import HEAD_BYTES, INFO, MAGIC, suite, wrapped_length
+from bunker.model.sealing import HEAD_BYTES, INFO, Wrappings, suite
 
 
 class Unsealer:
@@ -31,8 +31,7 @@ class Unsealer:
     def __init__(self, key: X25519PrivateKey) -> None:
         self._key = key
         self._suite = suite()
-        self._held = bytearray()
-        self._opened = 0
+        self._wrappings = Wrappings()
         self._refused: EnvelopeRefused | None = None
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
@@ -43,30 +42,18 @@ class Unsealer:
         """
         if self._refused is not None:
             raise self._refused
-        self._held += piece
         try:
-            while (plain := self._next()) is not None:
-                self._opened += 1
-                yield plain
+            for whole in self._wrappings.feed(piece):
+                yield self._opened(whole)
         except EnvelopeRefused as refused:
             self._refused = refused
             raise
 
-    def _next(self) -> bytes | None:
-        if not MAGIC.startswith(self._held[:4]):
-            raise EnvelopeRefused(Refusal.MAGIC, number=self._opened)
-        if len(self._held) < HEAD_BYTES:
-            return None
-        head = bytes(self._held[:HEAD_BYTES])
-        length = wrapped_length(head, number=self._opened)
-        if len(self._held) < HEAD_BYTES + length:
-            return None
-        sealed = bytes(memoryview(self._held)[HEAD_BYTES : HEAD_BYTES + length])
-        del self._held[: HEAD_BYTES + length]
+    def _opened(self, whole: bytes) -> bytes:
         try:
-            return self._suite.decrypt(sealed, self._key, INFO + head[:8])
+            return self._suite.decrypt(whole[HEAD_BYTES:], self._key, INFO + whole[:8])
         except (InvalidTag, ValueError):
-            raise EnvelopeRefused(Refusal.CHECK, number=self._opened) from None
+            raise EnvelopeRefused(Refusal.CHECK, number=self._wrappings.number - 1) from None
 
 
 def read_private_key(path: Path) -> X25519PrivateKey:

@@ -32,7 +32,7 @@ from bunker import limits
 from bunker.closed.egress.outlet import Outlet, OutletState
 from bunker.errors import ConfigurationError
 from bunker.model.envelope import EnvelopeReader, EnvelopeRefused
-from bunker.model.sealing import HEAD_BYTES, wrapped_length
+from bunker.model.sealing import Wrappings
 
 _PIECE = 1 << 20
 _ROOM = limits.ENVELOPE_RECORDS_BYTES.default + 2 * _PIECE
@@ -77,7 +77,7 @@ class Relay:
         os.set_blocking(source, False)
         self._connect, self._clock, self._tell, self._sleep = connect, clock, tell, sleep
         self._outlet = Outlet(first, queue_bytes=queue_bytes, resend_bytes=resend_bytes, reserve_bytes=0)
-        self._cut = _Wrappings() if sealed else _Envelopes()
+        self._cut = Wrappings() if sealed else _Envelopes()
         self._patience_s = patience_s
         self._room = min(_ROOM, queue_bytes)
         self._lost_at: float | None = None
@@ -195,26 +195,6 @@ class _Envelopes:
     def feed(self, piece: bytes) -> Iterator[bytes]:
         for envelope in self._reader.feed(piece):
             yield envelope.raw
-
-
-class _Wrappings:
-    """The same for envelopes that are sealed: their heads tell their lengths, and more cannot be seen here."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-        self._number = 0
-
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        held = self._held
-        held += piece
-        while len(held) >= HEAD_BYTES:
-            length = HEAD_BYTES + wrapped_length(bytes(held[:HEAD_BYTES]), number=self._number)
-            if len(held) < length:
-                return
-            whole = bytes(memoryview(held)[:length])
-            del held[:length]
-            self._number += 1
-            yield whole
 
 
 def _has_taken(end: socket.socket) -> bool:
