@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bunker.cli.bench.link import check_work
-from bunker.cli.bench.peers import Cost, missing_note, peer, run
+from bunker.cli.bench.peers import Cost, present, run
 from bunker.cli.bench.report import Table, median, show, write
 from bunker.cli.bench.traffic import SHAPES, Trace, default_work, trace
 
@@ -309,7 +309,7 @@ def measure(
 ) -> tuple[Table, Table]:
     """Two tables: all variants and peers on one shape, rounds interleaved; and our own runs by process."""
     whole, part = trace(work, shape, requests), trace(work, shape, min(peer_requests, requests))
-    names = [name for name in ("tshark", "tcpflow", "suricata", "nfstream") if peer(name).maybe_version()]
+    names, missing = present(("tshark", "tcpflow", "suricata", "nfstream"))
     ours: dict[str, list[Run]] = {variant.name: [] for variant in variants}
     quarter = trace(work, shape, max(1, requests // 4))
     short: list[Run] = []
@@ -330,9 +330,8 @@ def measure(
     for variant in variants:
         table.add(*_row(variant.name, whole, ours[variant.name], counts_requests=True))
     table.add(*_row(f"{variants[0].name}, a quarter of the trace", quarter, short, counts_requests=True))
-    for name in names:
-        label = f"{name} {peer(name).maybe_version()}"
-        table.add(*_row(label, part, theirs[name], counts_requests=name == "tshark"))
+    for name, version in names.items():
+        table.add(*_row(f"{name} {version}", part, theirs[name], counts_requests=name == "tshark"))
     for label, failed in (*ours.items(), *theirs.items()):
         table.notes += [f"{label}: exit {one.cost.exit_code}" for one in failed if one.cost.exit_code]
     table.notes.append(
@@ -342,7 +341,7 @@ def measure(
         table.notes.append(
             f"peers read a trace of the same shape with {part.truth.requests:,} requests: they are slower"
         )
-    table.notes += [missing_note(name) for name in theirs.keys() ^ {"tshark", "tcpflow", "suricata", "nfstream"}]
+    table.notes += missing
     stages = Table(title=f"{title}: by process", columns=STAGE_COLUMNS)
     for variant in variants:
         for row in stage_rows(variant.name, whole, ours[variant.name]):

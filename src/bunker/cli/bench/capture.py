@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 
 from bunker.cli.bench.link import RECEIVING, Pair, check_work, pair
-from bunker.cli.bench.peers import cpu_ns, missing_note, peer, tree
+from bunker.cli.bench.peers import cpu_ns, present, tree
 from bunker.cli.bench.report import Table, median, show, spread, write
 from bunker.cli.bench.traffic import default_work
 from bunker.errors import BoxError
@@ -260,10 +260,8 @@ def measure(
 
 def installed(tools: Sequence[Tool]) -> tuple[list[Tool], list[str]]:
     """Those that are installed, and a note for each other."""
-    versions = {tool.name: peer(tool.name).maybe_version() for tool in tools}
-    return [tool for tool in tools if versions[tool.name]], [
-        missing_note(name) for name, version in versions.items() if not version
-    ]
+    here, missing = present(tool.name for tool in tools)
+    return [tool for tool in tools if tool.name in here], missing
 
 
 @click.command("capture")

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from bunker.cli.bench.link import check_work
 from bunker.cli.bench.mixed import Marks, write_mixed
-from bunker.cli.bench.peers import Cost, missing_note, peer, run
+from bunker.cli.bench.peers import Cost, present, run
 from bunker.cli.bench.report import Table, median, show, write
 from bunker.cli.bench.traffic import default_work
 from bunker.model.messages import message_record
@@ -166,6 +166,12 @@ CONTENDERS = (
 )
 
 
+def _present() -> tuple[list[Contender], list[str]]:
+    """The contenders that can be run here, and a note for each other."""
+    here, missing = present(contender.needs for contender in CONTENDERS if contender.needs is not None)
+    return [one for one in CONTENDERS if one.needs is None or one.needs in here], missing
+
+
 def compare(work: Path, packets: int, rounds: int, *, packets_a_flow: int) -> list[Table]:
     """Run all contenders over one capture, then the search over what they made."""
     source, policy = work / "mixed.pcap", work / "clear-policy.toml"
@@ -173,13 +179,9 @@ def compare(work: Path, packets: int, rounds: int, *, packets_a_flow: int) -> li
     policy.write_text(_POLICY)
     costs: dict[str, list[Cost]] = {}
     made: dict[str, Path] = {}
-    notes: list[str] = []
+    here, notes = _present()
     for turn in range(rounds):
-        for contender in CONTENDERS:
-            if contender.needs is not None and peer(contender.needs).maybe_version() is None:
-                if turn == 0:
-                    notes.append(missing_note(contender.needs))
-                continue
+        for contender in here:
             if contender.rounds is not None and turn >= contender.rounds:
                 continue
             target = work / f"clear-{CONTENDERS.index(contender)}.out"
@@ -237,10 +239,9 @@ def canary_table(work: Path) -> Table:
         ],
     )
     made = {"(the input)": source}
-    for number, contender in enumerate(CONTENDERS):
-        if contender.needs is not None and peer(contender.needs).maybe_version() is None:
-            table.notes.append(missing_note(contender.needs))
-            continue
+    here, missing = _present()
+    table.notes += missing
+    for number, contender in enumerate(here):
         target = work / f"canaries-{number}.out"
         target.unlink(missing_ok=True)
         if run(contender.argv(source, target, policy), output=work / "clear.log").exit_code != 0 or not target.exists():

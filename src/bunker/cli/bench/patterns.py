@@ -14,6 +14,7 @@ import importlib.util
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,6 +23,10 @@ from bunker.api.patterns import ENGINES, Patterns
 from bunker.cli.bench.report import Table, median, show, write
 from bunker.errors import BoxError
 
+Finder = Callable[[bytes], frozenset[int]]
+"""Which expressions occur."""
+Compiler = Callable[[Sequence[str]], Finder]
+_MODULES = {"vectorscan": "hyperscan", "re2": "re2", "re": "re"}
 COLUMNS = ("engine", "expressions", "compile s", "Mbit/CPU s", "x re", "pages with a sign")
 _BRANDS = (
     "northbank", "payfriend", "mailhouse", "shopriver", "cloudfold", "parcelman", "cardunion", "photogram", "jobnet",
@@ -75,8 +80,8 @@ def pages(total_bytes: int, seed: int) -> list[bytes]:
     return made
 
 
-def _one_by_one_pcre2(jit: bool) -> Callable[[Sequence[str]], Callable[[bytes], frozenset[int]]]:
-    def compiled(rules: Sequence[str]) -> Callable[[bytes], frozenset[int]]:
+def _one_by_one_pcre2(jit: bool) -> Compiler:
+    def compiled(rules: Sequence[str]) -> Finder:
         import pcre2  # noqa: PLC0415 - a peer, if it is installed
 
         flags = pcre2.IGNORECASE | pcre2.DOTALL
@@ -86,17 +91,25 @@ def _one_by_one_pcre2(jit: bool) -> Callable[[Sequence[str]], Callable[[bytes], 
     return compiled
 
 
-def contenders() -> dict[str, Callable[[Sequence[str]], Callable[[bytes], frozenset[int]]]]:
-    """What can be measured here, by name."""
+_PACKAGES = {"vectorscan": "hyperscan", "re2": "google-re2", "pcre2": "pcre2"}
+"""What pip calls those that are not Python's own."""
 
-    def ours(engine: str) -> Callable[[Sequence[str]], Callable[[bytes], frozenset[int]]]:
-        return lambda rules: Patterns(rules, engine=engine).found_in
 
-    modules = {"vectorscan": "hyperscan", "re2": "re2", "re": "re"}
-    found = {engine: ours(engine) for engine in ENGINES if importlib.util.find_spec(modules[engine])}
+def contenders() -> tuple[dict[str, Compiler], list[str]]:
+    """What can be measured here, by name, and which packages would bring more."""
+    found: dict[str, Compiler] = {
+        engine: partial(_ours, engine) for engine in ENGINES if importlib.util.find_spec(_MODULES[engine])
+    }
+    missing = [engine for engine in ENGINES if engine not in found]
     if importlib.util.find_spec("pcre2"):
         found |= {"pcre2, interpreted": _one_by_one_pcre2(False), "pcre2, compiled": _one_by_one_pcre2(True)}
-    return found
+    else:
+        missing.append("pcre2")
+    return found, [f"{name} is not installed here: pip install {_PACKAGES[name]}" for name in missing]
+
+
+def _ours(engine: str, rules: Sequence[str]) -> Finder:
+    return Patterns(rules, engine=engine).found_in
 
 
 def measure(corpus: Sequence[bytes], counts: Sequence[int], *, rounds: int, slow_s: float) -> Table:
@@ -108,10 +121,11 @@ def measure(corpus: Sequence[bytes], counts: Sequence[int], *, rounds: int, slow
         BoxError: two engines found different pages among those that both read.
     """
     table = Table(title="patterns over web pages", columns=COLUMNS)
+    known, missing = contenders()
     for count in counts:
         rules = expressions(count)
         built, compile_s = {}, {}
-        for name, compiled in contenders().items():
+        for name, compiled in known.items():
             before = time.process_time()
             built[name] = compiled(rules)
             compile_s[name] = time.process_time() - before
@@ -142,17 +156,11 @@ def measure(corpus: Sequence[bytes], counts: Sequence[int], *, rounds: int, slow
         f"{len(corpus):,} made pages, {size / 1e6:.0f} MB; one thread; median of {rounds} interleaved rounds"
     )
     table.notes.append("slow engines read the pages that they manage in the time of a round")
-    table.notes += [
-        f"{name} is not installed here: pip install {package}"
-        for name, package in (("vectorscan", "hyperscan"), ("re2", "google-re2"), ("pcre2", "pcre2"))
-        if not any(known.startswith(name) and (name != "re2" or known == "re2") for known in contenders())
-    ]
+    table.notes += missing
     return table
 
 
-def _timed(
-    find: Callable[[bytes], frozenset[int]], corpus: Sequence[bytes], slow_s: float
-) -> tuple[float, list[frozenset[int]]]:
+def _timed(find: Finder, corpus: Sequence[bytes], slow_s: float) -> tuple[float, list[frozenset[int]]]:
     """Megabits a CPU second, and what was found on each page that was read."""
     found: list[frozenset[int]] = []
     size, started = 0, time.process_time()

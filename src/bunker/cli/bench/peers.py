@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,6 +101,13 @@ def peer(name: str) -> Peer:
 def missing_note(name: str) -> str:
     """What to print instead of a row."""
     return f"{name} is not installed here: {peer(name).install}"
+
+
+def present(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """The versions of those that are installed, by name, and a note for each other. Each is asked once."""
+    versions = {name: peer(name).maybe_version() for name in names}
+    here = {name: version for name, version in versions.items() if version is not None}
+    return here, [missing_note(name) for name in versions if name not in here]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bunker.cli.bench import analysis
-from bunker.cli.bench.peers import Cost
+from bunker.cli.bench.peers import Cost, peer
 from bunker.cli.bench.traffic import trace
 from bunker.experiment.file import read_experiment
 
@@ -66,7 +66,7 @@ def test_records_are_counted_over_all_parts(tmp_path: Path) -> None:
     assert analysis._rows(tmp_path / "none") == 0
 
 
-@pytest.mark.skipif(analysis.peer("tshark").maybe_version() is None, reason="tshark is not installed")
+@pytest.mark.skipif(peer("tshark").maybe_version() is None, reason="tshark is not installed")
 def test_tshark_finds_all_requests_of_a_trace(tmp_path: Path) -> None:
     traced = trace(tmp_path, "keepalive", 150)
     run = analysis.run_peer(tmp_path, "tshark", traced)
