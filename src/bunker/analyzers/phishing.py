@@ -94,17 +94,18 @@ def phishing(tx: http.Transaction, emit: Emit) -> None:
     if not body or b"<form" not in body.lower() or not _LOOKS_LIKE_HTML.search(body[:65_536]):
         return
     tree = LexborHTMLParser(body)
-    asking = [form for form in tree.css("form")[:_MOST_FORMS] if _passwords(form) or _card(form)]
+    looked_at = [(form, _passwords(form), _card(form)) for form in tree.css("form")[:_MOST_FORMS]]
+    asking = [found for found in looked_at if found[1] or found[2]]
     if not asking:
         return
     site = tx.host
     title = tree.css_first("title")
     named = _BRAND.search(title.text(deep=True)[:1024]) if title is not None else None
     brand = None if named is None else named[1].lower()
-    targets = [_target(form, site) for form in asking]
+    targets = [_target(form, site) for form, _, _ in asking]
     name = (site or "").lower()
     signs = {
-        "card": any(map(_card, asking)),
+        "card": any(card for _, _, card in asking),
         "brand_elsewhere": brand is not None and registrable_domain(name) not in BRANDS[brand],
         "to_address": any(is_address(host) and host != name for scheme, host in targets if scheme != "mailto"),
         "to_mail": any(scheme == "mailto" for scheme, _ in targets),
@@ -120,7 +121,7 @@ def phishing(tx: http.Transaction, emit: Emit) -> None:
             server=tx.server,
             site=site,
             forms=len(asking),
-            passwords=sum(map(_passwords, asking)),
+            passwords=sum(passwords for _, passwords, _ in asking),
             brand=brand,  # type: ignore[arg-type]  # a key of BRANDS, which are the words of Brand
             score=sum(WEIGHTS[sign] for sign, there in signs.items() if there),
             **signs,

@@ -9,11 +9,11 @@ Source: section 5 of the paper (spam scores of webmail); measured facts in the p
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
-from bunker.api import Address, Bytes, Count, Enum, Flag, MailAddress, Record, Score, Time, external
-from bunker.model.external import KNOWN_LIBRARIES
+from bunker.api import Address, Bytes, Count, Enum, Flag, MailAddress, Record, Score, Time
+from bunker.model.analyzer import declare_external
+from bunker.model.external import KNOWN_LIBRARIES, program_of
 
 Protocol = Literal["smtp", "pop3", "imap", "webmail"]
 
@@ -54,16 +54,15 @@ class SpamEngine(Record, frozen=True):
     mails: Count
 
 
-_declared = external(
+_PROGRAM = program_of(
     "perl programs/spamassassin.pl",
-    message="mail",
-    emits=(Spam, SpamRule, SpamEngine),
+    files=(),
     libraries=(*KNOWN_LIBRARIES["perl"], *KNOWN_LIBRARIES["spamassassin"]),
     fields=(
         "ts", "orig_h", "resp_h", "proto", "from_addr", "mailfrom", "size", "command", "partial", "gap", "body",
     ),
-    needs={"bodies"},
-    name="spamassassin",
+    built_in=True,
 )  # fmt: skip
-assert _declared.program is not None
-spamassassin = replace(_declared, program=replace(_declared.program, built_in=True))
+spamassassin = declare_external(
+    _PROGRAM, name="spamassassin", message="mail", emits=(Spam, SpamRule, SpamEngine), needs={"bodies"}
+)

@@ -51,12 +51,18 @@ class Program:
 
 
 def program_of(
-    command: str | Sequence[str], *, files: Sequence[str], libraries: Sequence[str] | None, fields: Sequence[str]
+    command: str | Sequence[str],
+    *,
+    files: Sequence[str],
+    libraries: Sequence[str] | None,
+    fields: Sequence[str],
+    built_in: bool = False,
 ) -> Program:
     """Check the parts of a program.
 
     Args:
         libraries: None: those that are known of the interpreter.
+        built_in: As in `Program`.
     Raises:
         ConfigurationError: no command, a path that is not below the experiment's folder, a library that is no absolute
             path.
@@ -79,7 +85,9 @@ def program_of(
             raise ConfigurationError(
                 f"external {words[0]}, library {library!r}", "is no absolute path", "Name it from /"
             )
-    return Program(command=words, files=tuple(files), libraries=tuple(libraries), fields=tuple(fields))
+    return Program(
+        command=words, files=tuple(files), libraries=tuple(libraries), fields=tuple(fields), built_in=built_in
+    )
 
 
 def is_inside(path: str) -> bool:

@@ -26,6 +26,8 @@ from bunker.api import http
 _MOST_FIELDS = 256
 _MOST_CELLS = 4000
 _MOST_DEPTH = 16
+_MOST_PIECES = 16
+_QUOTE = re.compile(r"[\"']")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +297,7 @@ class PageView(View):
             if nodes:
                 for line_end in (end for node in nodes for end in node.css("br")):
                     line_end.replace_with("\n")
-                letter.body = "\n".join(node.text(deep=True) for node in nodes[:_MOST_DEPTH])
+                letter.body = "\n".join(node.text(deep=True) for node in nodes[:_MOST_PIECES])
                 return
         if self.after_table and table is not None and table.html:
             outermost = table
@@ -348,7 +350,7 @@ def script_strings(text: str) -> str | None:
         return None
     out: list[str] = []
     at = 0
-    while (match := re.compile(r"[\"']").search(text, at)) is not None:
+    while (match := _QUOTE.search(text, at)) is not None:
         string, at = script_string(text, match.end(), match[0])
         out.append(string)
     return "".join(out)
