@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use bunker_clear::Keys;
 use bunker_clear::trace::Trace;
+use bunker_clear::trace::burst::Burst;
 use bunker_clear::trace::file::Format;
 use bunker_clear::trace::rules::Rules;
 use bunker_wire::capfile::CaptureFile;
-use bunker_wire::packet::Packet;
 
 #[path = "../tests/words/mod.rs"]
 mod words;
@@ -29,17 +29,14 @@ fn main() {
     let mut file = CaptureFile::new();
     let (mut out, mut packets, mut written) = (Vec::new(), 0_u64, 0_u64);
     let start = Instant::now();
-    let mut take = |packet: &Packet<'_>, _: u32, out: &mut Vec<u8>| {
-        packets = packets.saturating_add(1);
-        let begin = Format::Pcapng.open(out);
-        match trace.clear_packet(packet, out) {
-            Some(cleared) => Format::Pcapng.close(out, begin, cleared.ts_ns, cleared.wire_len),
-            None => out.truncate(begin),
-        }
-    };
+    let mut burst = Burst::new(Format::Pcapng);
     for piece in bytes.chunks(1 << 20) {
         out.clear();
-        let _ = file.feed(piece, &mut |packet, at| take(packet, at, &mut out));
+        let _ = file.feed(piece, &mut |packet, _| {
+            packets = packets.saturating_add(1);
+            burst.take(packet, &mut trace, &mut out);
+        });
+        burst.flush(&mut trace, &mut out);
         written = written.saturating_add(out.len() as u64);
     }
     let seconds = start.elapsed().as_secs_f64();

@@ -1,10 +1,11 @@
 //! What a worker sends, checked: one Arrow stream of one batch with exactly the declared schema, each cell a value of its type.
-use std::io::Cursor;
-
+//!
+//! Lengths are read from the offsets of a column, those of null cells too: what is too long for a cell is too long for hiding in one.
 use arrow_array::cast::AsArray;
 use arrow_array::types::{DurationNanosecondType, Float64Type, TimestampNanosecondType, UInt16Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_ipc::reader::StreamReader;
+use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::Schema;
 
 use crate::schema::{Field, FieldType, RecordSchema};
@@ -79,17 +80,17 @@ impl Refusal {
 /// # Errors
 /// [`Refusal`].
 pub fn decode(ipc: &[u8], expected: &Schema) -> Result<RecordBatch, Refusal> {
-    let mut cursor = Cursor::new(ipc);
-    let mut reader = StreamReader::try_new(&mut cursor, None).map_err(|_| Refusal::Malformed)?;
-    if reader.schema().as_ref() != expected {
+    // One copy, in which all columns then lie: a reader of a stream would clear memory first, and copy into it.
+    let mut rest = Buffer::from(ipc);
+    let mut decoder = StreamDecoder::new();
+    let maybe_batch = decoder.decode(&mut rest).map_err(|_| Refusal::Malformed)?;
+    if decoder.schema().ok_or(Refusal::Malformed)?.as_ref() != expected {
         return Err(Refusal::Schema);
     }
-    let batch = reader.next().ok_or(Refusal::Malformed)?.map_err(|_| Refusal::Malformed)?;
-    if reader.next().is_some() {
-        return Err(Refusal::TrailingBytes);
-    }
-    drop(reader);
-    if cursor.position() != ipc.len() as u64 {
+    let batch = maybe_batch.ok_or(Refusal::Malformed)?;
+    // The end of the stream is eight bytes; the decoder has no word for bytes behind it but an error.
+    let end: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+    if !rest.is_empty() && rest.as_slice() != end {
         return Err(Refusal::TrailingBytes);
     }
     Ok(batch)
@@ -157,27 +158,30 @@ fn check_column(column: &ArrayRef, field: &Field, limits: Limits) -> Result<(), 
         }
         FieldType::AddressList | FieldType::TextList => {
             let column = column.as_list_opt::<i32>().ok_or(Refusal::Schema)?;
-            for items in column.iter().flatten() {
-                if items.null_count() > 0 {
-                    return Err(Refusal::BadValue);
-                }
-                if items.len() > limits.list_items {
-                    return Err(Refusal::CellTooLong);
-                }
-                if let Some(texts) = items.as_string_opt::<i32>()
-                    && texts.iter().flatten().any(|text| text.len() > limits.text_bytes)
-                {
-                    return Err(Refusal::CellTooLong);
-                }
+            if column.values().null_count() > 0 {
+                return Err(Refusal::BadValue);
+            }
+            if longest(column.offsets()) > limits.list_items {
+                return Err(Refusal::CellTooLong);
+            }
+            if let Some(texts) = column.values().as_string_opt::<i32>()
+                && longest(texts.offsets()) > limits.text_bytes
+            {
+                return Err(Refusal::CellTooLong);
             }
         }
         _ => {
             if let Some(column) = column.as_string_opt::<i32>()
-                && column.iter().flatten().any(|text| text.len() > limits.text_bytes)
+                && longest(column.offsets()) > limits.text_bytes
             {
                 return Err(Refusal::CellTooLong);
             }
         }
     }
     Ok(())
+}
+
+/// The longest cell.
+fn longest(offsets: &OffsetBuffer<i32>) -> usize {
+    offsets.lengths().fold(0, usize::max)
 }

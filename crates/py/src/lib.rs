@@ -10,6 +10,7 @@ mod clear;
 mod engine;
 mod errors;
 mod hand;
+mod heap;
 mod jail;
 mod owners;
 mod row;
@@ -42,6 +43,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<builder::RecordBuilder>()?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<hand::Hand>()?;
+    module.add_function(wrap_pyfunction!(heap::keep_heap, module)?)?;
     module.add_function(wrap_pyfunction!(hand::hand_words, module)?)?;
     module.add_function(wrap_pyfunction!(engine::fault_words, module)?)?;
     module.add_class::<row::Row>()?;

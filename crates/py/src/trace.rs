@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampNanosecondType, UInt16Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use bunker_clear::Keys;
+use bunker_clear::trace::burst::Burst;
 use bunker_clear::trace::columns;
 use bunker_clear::trace::encode::Provenance;
 use bunker_clear::trace::facts::Facts;
@@ -47,6 +48,7 @@ pub fn fresh_keys() -> PyResult<Keys> {
 pub struct HeaderTrace {
     rules: Rules,
     format: Format,
+    burst: Burst,
     file: CaptureFile,
     survey: Option<Survey>,
     trace: Option<Trace>,
@@ -80,7 +82,16 @@ impl HeaderTrace {
         let mut seed = [0; 16];
         getrandom::fill(&mut seed).map_err(|_| PyValueError::new_err("the kernel gave no randomness"))?;
         let survey = Survey::needed(&rules).then(|| Survey::new(&rules, Seed::new(seed)));
-        Ok(Self { rules, format, file: CaptureFile::new(), survey, trace: None, fault: None, out: Vec::new() })
+        Ok(Self {
+            rules,
+            format,
+            burst: Burst::new(format),
+            file: CaptureFile::new(),
+            survey,
+            trace: None,
+            fault: None,
+            out: Vec::new(),
+        })
     }
 
     /// Whether the rules need a first pass over all files (`survey`, `end_file`) before the second (`feed`, `end_file`).
@@ -112,21 +123,29 @@ impl HeaderTrace {
     /// Second pass: bytes of a file; the cleared packets among them. After damage the rest of the file is passed over.
     fn feed<'py>(&mut self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         self.trace()?;
-        let (format, file, out, fault) = (self.format, &mut self.file, &mut self.out, &mut self.fault);
+        let (burst, file, out, fault) = (&mut self.burst, &mut self.file, &mut self.out, &mut self.fault);
         let Some(trace) = &mut self.trace else { return Err(PyValueError::new_err("no trace")) };
         out.clear();
         if fault.is_none() {
-            *fault = py.detach(|| file.feed(bytes, &mut |packet, _| write(trace, format, packet, out))).err();
+            *fault = py.detach(|| {
+                let fed = file.feed(bytes, &mut |packet, _| burst.take(packet, trace, out));
+                burst.flush(trace, out);
+                fed.err()
+            });
         }
         Ok(PyBytes::new(py, out))
     }
 
     /// The file has ended: the last cleared packets, and (offset, kind) of its damage, or None. The next bytes begin another file.
     fn end_file<'py>(&mut self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Option<(u64, &'static str)>)> {
-        let (format, out) = (self.format, &mut self.out);
+        let (burst, out) = (&mut self.burst, &mut self.out);
         out.clear();
         let ended = match (&mut self.trace, &mut self.survey) {
-            (Some(trace), _) => self.file.finish(&mut |packet, _| write(trace, format, packet, out)),
+            (Some(trace), _) => {
+                let ended = self.file.finish(&mut |packet, _| burst.take(packet, trace, out));
+                burst.flush(trace, out);
+                ended
+            }
             (None, Some(survey)) => self.file.finish(&mut |packet, _| survey.feed(packet)),
             (None, None) => self.file.finish(&mut |_, _| {}),
         };
@@ -152,14 +171,6 @@ impl HeaderTrace {
     #[allow(clippy::unused_self)]
     const fn __repr__(&self) -> &'static str {
         "<HeaderTrace>"
-    }
-}
-
-fn write(trace: &mut Trace, format: Format, packet: &Packet<'_>, out: &mut Vec<u8>) {
-    let start = format.open(out);
-    match trace.clear_packet(packet, out) {
-        Some(cleared) => format.close(out, start, cleared.ts_ns, cleared.wire_len),
-        None => out.truncate(start),
     }
 }
 

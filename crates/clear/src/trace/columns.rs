@@ -11,6 +11,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field as ArrowField, Schema, SchemaRef};
 
 use super::Trace;
+use super::burst::BURST;
 use super::facts::Facts;
 use super::file::Format;
 use crate::schema::{Field, FieldType, RecordSchema, time};
@@ -54,15 +55,19 @@ pub fn clear(trace: &mut Trace, batch: &RecordBatch, out: &SchemaRef) -> Option<
     if times.null_count() + lengths.null_count() + headers.null_count() > 0 {
         return None;
     }
-    let (mut bytes, mut facts) = (Vec::new(), Facts::default());
+    let (mut bytes, mut burst) = (Vec::new(), vec![Facts::default(); BURST]);
     let mut packets: Vec<(u64, u32, usize, usize)> = Vec::with_capacity(batch.num_rows());
-    for row in 0..batch.num_rows() {
-        let wire_len = u32::try_from(lengths.value(row)).ok()?;
-        facts.unpack(headers.value(row), wire_len).ok()?;
-        let ts_ns = u64::try_from(times.value(row)).ok()?;
-        let start = bytes.len();
-        if let Some(cleared) = trace.clear(ts_ns, &facts, &mut bytes, &mut ()) {
-            packets.push((cleared.ts_ns, cleared.wire_len, start, bytes.len()));
+    let rows = (0..batch.num_rows()).collect::<Vec<_>>();
+    for rows in rows.chunks(BURST) {
+        for (row, facts) in rows.iter().zip(&mut burst) {
+            facts.unpack(headers.value(*row), u32::try_from(lengths.value(*row)).ok()?).ok()?;
+        }
+        trace.expect(burst.iter().take(rows.len()));
+        for (row, facts) in rows.iter().zip(&burst) {
+            let start = bytes.len();
+            if let Some(cleared) = trace.clear(u64::try_from(times.value(*row)).ok()?, facts, &mut bytes, &mut ()) {
+                packets.push((cleared.ts_ns, cleared.wire_len, start, bytes.len()));
+            }
         }
     }
     packets.sort_by_key(|(ts_ns, ..)| *ts_ns);

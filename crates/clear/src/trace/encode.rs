@@ -8,8 +8,9 @@
 use bunker_wire::ip::sum;
 
 use super::facts::{Area, Check, End, Facts, Layer, Tunnel};
-use super::flows::{FlowKey, Flows, Ranking, TcpOut, TcpRules};
+use super::flows::{FlowKey, Flows, TcpOut, TcpRules};
 use super::maps::{Maps, narrow, wide};
+use super::ranks::Ranking;
 use super::rules::{ARP, IPV4, IPV6, Key, Otherwise, Rules, Sizes, Small, Stamps};
 use super::{Fate, Scope};
 use crate::address_map::group_mac;

@@ -53,6 +53,11 @@ impl Maps {
         }
     }
 
+    /// Read what is remembered of addresses that are asked for next.
+    pub fn expect(&self, addresses: &[[u8; 16]]) {
+        self.main.expect(addresses);
+    }
+
     /// The map of a packet: a scanner's own, or the one of all others.
     pub fn addresses(&mut self, maybe_scanner: Option<[u8; 16]>, keys: &Keys, epoch: &str) -> &mut AddressMap {
         let Some(scanner) = maybe_scanner else { return &mut self.main };

@@ -7,6 +7,7 @@
 //! 1. Default drop at every level: packet, layer, field, option, message type. A field that no rule names is zeros.
 //! 2. Nothing is copied from a packet as bytes: `encode` builds every header from values, into nothing.
 //! 3. All that is remembered is bounded, and the bound has a name.
+pub mod burst;
 pub mod columns;
 pub mod decode;
 pub mod encode;
@@ -14,6 +15,7 @@ pub mod facts;
 pub mod file;
 pub mod flows;
 pub mod maps;
+pub mod ranks;
 pub mod rules;
 pub mod survey;
 
@@ -21,9 +23,10 @@ use bunker_wire::flowhash::Seed;
 use bunker_wire::packet::Packet;
 
 use crate::keys::{Clock, Keys, Rotation};
+use burst::BURST;
 use encode::{Encoder, Trail};
 use facts::{Facts, Layer};
-use flows::Flows;
+use flows::{FlowKey, Flows};
 use maps::{Maps, wide};
 use rules::{Rules, Scanners};
 use survey::Survey;
@@ -135,6 +138,17 @@ impl Trace {
         cleared
     }
 
+    /// Read what packets that come next will ask for, so that they do not each wait for it. No answer depends on it.
+    pub(crate) fn expect<'a>(&self, packets: impl Iterator<Item = &'a Facts> + Clone) {
+        self.flows.expect(packets.clone().filter_map(flow_of));
+        let mut ends = [[0; 16]; 2 * BURST];
+        let found = packets.filter_map(|facts| facts.layers.iter().find_map(ends_of)).flatten();
+        for (place, end) in ends.iter_mut().zip(found) {
+            *place = end;
+        }
+        self.maps.expect(&ends);
+    }
+
     /// Clear a packet's facts: its bytes are appended to `out`, each accounted to a rule in `trail`. None: it does not leave.
     pub fn clear<T: Trail>(&mut self, ts_ns: u64, facts: &Facts, out: &mut Vec<u8>, trail: &mut T) -> Option<Cleared> {
         let start = out.len();
@@ -220,16 +234,37 @@ impl Trace {
     }
 }
 
+/// The outermost flow of a packet with ports.
+fn flow_of(facts: &Facts) -> Option<FlowKey> {
+    let mut ends = None;
+    facts.layers.iter().find_map(|layer| {
+        ends = ends_of(layer).or(ends);
+        let (ports, protocol) = match layer {
+            Layer::Tcp { ports, .. } => (ports, 6),
+            Layer::Udp { ports, .. } => (ports, 17),
+            _ => return None,
+        };
+        ends.map(|[source, destination]| FlowKey::of(source, destination, *ports, protocol).0)
+    })
+}
+
+/// The two ends that a header of IP names.
+const fn ends_of(layer: &Layer) -> Option<[[u8; 16]; 2]> {
+    match layer {
+        Layer::V4 { source, destination, .. } => Some([wide(*source), wide(*destination)]),
+        Layer::V6 { source, destination, .. } => Some([*source, *destination]),
+        _ => None,
+    }
+}
+
 /// The scanner among the ends of a packet's outermost addresses.
 fn scanner_of(facts: &Facts, survey: &Survey) -> Option<[u8; 16]> {
     facts
         .layers
         .iter()
         .find_map(|layer| match layer {
-            Layer::V4 { source, destination, .. } => Some([wide(*source), wide(*destination)]),
             Layer::Arp { sender_ip, target_ip, .. } => Some([wide(*sender_ip), wide(*target_ip)]),
-            Layer::V6 { source, destination, .. } => Some([*source, *destination]),
-            _ => None,
+            other => ends_of(other),
         })?
         .into_iter()
         .find(|address| survey.is_scanner(*address))

@@ -12,8 +12,9 @@ use bunker_wire::packet::Packet;
 
 use super::decode::decode;
 use super::facts::{Facts, Layer};
-use super::flows::{FlowKey, Ranking};
+use super::flows::FlowKey;
 use super::maps::wide;
+use super::ranks::Ranking;
 use super::rules::{Rules, ScannerMarks, Scanners, Stamps};
 
 /// Sources looked at. At up to 8 KiB each (256 destinations) 512 MB at the very worst; ordinary ones have a handful.

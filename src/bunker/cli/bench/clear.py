@@ -28,6 +28,7 @@ from bunker.cli.bench.report import Table, median, show, write
 from bunker.cli.bench.traffic import default_work
 from bunker.model.messages import message_record
 from bunker.native.clear import Gate
+from bunker.native.heap import keep_heap
 from bunker.native.trace import map_addresses
 from bunker.native.wire import Batch
 from bunker.open.rehearsal.canaries import Search, make_canaries
@@ -271,6 +272,8 @@ def ciphers(addresses: int) -> Table:
     return table
 
 
+_BATCHES = 11
+"""Batches of a case; the median counts."""
 _HTTP_RULES = {
     "ts": '{ do = "shift+grain", grain = "1min" }',
     "orig_h": '"pfx"',
@@ -328,6 +331,7 @@ def _http_batch(rows: int) -> Batch:
 
 def transforms(rows: int) -> Table:
     """Rows a CPU-second through the gate, by transform and for a typical policy of HTTP."""
+    keep_heap()  # as the releaser does
     schema = message_record("http")
     ipc = _http_batch(rows).ipc()
     table = Table(
@@ -346,7 +350,7 @@ def transforms(rows: int) -> Table:
         gate = Gate(policy.compiled(), {"http": schema.described()})
         gate.clear("http", ipc)
         spent = []
-        for _ in range(3):
+        for _ in range(_BATCHES):
             before = time.process_time()
             gate.clear("http", ipc)
             spent.append(time.process_time() - before)

@@ -42,6 +42,7 @@ from bunker.model.counters import BALANCE_IN, BALANCE_OUT, Counter, CounterPage,
 from bunker.model.diagnostics import Diagnostic, DiagnosticKind, Reason
 from bunker.model.heartbeat import AbortReason, EndReason
 from bunker.native.clear import ClearedBatch, Gate
+from bunker.native.heap import keep_heap
 from bunker.native.jail import lock_down
 from bunker.policy.load import policy_of
 
@@ -504,6 +505,7 @@ class Releaser:
 
 def main() -> int:
     """Run as a jailed process."""
+    keep_heap()
     settings = settings_of(ReleaserSettings)
     bundle = open_bundle(os.pread(settings.bundle_fd, os.fstat(settings.bundle_fd).st_size, 0))
     releaser = Releaser(settings, bundle)

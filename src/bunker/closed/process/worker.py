@@ -52,6 +52,7 @@ from bunker.closed.spool.reader import SpoolReader
 from bunker.errors import BoxError, TrafficError
 from bunker.experiment.bundle import Bundle, open_bundle
 from bunker.model.counters import Counter, CounterPage
+from bunker.native.heap import keep_heap
 from bunker.native.jail import lock_down
 from bunker.native.wire import Engine
 
@@ -455,6 +456,7 @@ def wipe(buffer: bytearray) -> None:
 
 def main() -> int:
     """Run as a jailed process."""
+    keep_heap()
     settings = settings_of(WorkerSettings)
     bundle = open_bundle(os.pread(settings.bundle_fd, os.fstat(settings.bundle_fd).st_size, 0))
     worker = Worker(settings, bundle)
