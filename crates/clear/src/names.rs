@@ -1,10 +1,18 @@
 //! What stands in names: hosts in URLs, registrable domains, addresses written as names, products in user agents.
 use std::net::IpAddr;
 
+/// What stands behind `scheme://` (RFC 3986, section 3.1). Another URL that is a part of this one's query has no part in it.
+#[must_use]
+pub fn behind_scheme(url: &str) -> Option<&str> {
+    let of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let length = url.bytes().take_while(|byte| of_scheme(byte)).count();
+    url.get(length..)?.strip_prefix("://").filter(|_| length > 0)
+}
+
 /// The host in a URL, a mail address or a host header: lower case, without port, user and trailing dot.
 #[must_use]
 pub fn host_of(value: &str) -> String {
-    let mut host = value.split_once("://").map_or(value, |(_, rest)| rest);
+    let mut host = behind_scheme(value).unwrap_or(value);
     host = host.split(['/', '?', '#']).next().unwrap_or(host);
     host = host.rsplit_once('@').map_or(host, |(_, rest)| rest);
     if let Some(rest) = host.strip_prefix('[') {
@@ -93,8 +101,7 @@ pub fn arpa_name(address: &[u8; 16], labels: usize, is_v6: bool) -> String {
 
 /// Segments of a URL's path, query and fragment left out.
 pub fn segments(url: &str) -> impl Iterator<Item = &str> {
-    let path =
-        url.split_once("://").map_or(url, |(_, rest)| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or(""));
+    let path = behind_scheme(url).map_or(url, |rest| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or(""));
     path.split(['?', '#']).next().unwrap_or(path).split('/').filter(|segment| !segment.is_empty())
 }
 
@@ -171,4 +178,24 @@ pub fn family_major(agent: &str) -> String {
         }
     }
     "other".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_in_a_query_is_no_part_of_the_url_around_it() {
+        for (url, host, depth) in [
+            ("http://one.example/a/b", "one.example", 2),
+            ("svn+ssh://one.example/a", "one.example", 1),
+            ("http://one.example/login?back=https://two.example/x/y/z", "one.example", 1),
+            ("one.example/login?back=https://two.example/x/y/z", "one.example", 2),
+        ] {
+            assert_eq!((host_of(url).as_str(), segments(url).count()), (host, depth), "{url}");
+        }
+        let relative = "/login/form?back=https://two.example/x/y/z";
+        assert_eq!((behind_scheme(relative), segments(relative).count()), (None, 2));
+        assert_eq!(behind_scheme("://two.example/x"), None);
+    }
 }

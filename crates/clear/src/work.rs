@@ -463,7 +463,7 @@ impl Worker {
     }
 
     fn chain(&self, url: &str, with: &str) -> String {
-        let host = if url.contains("://") { names::host_of(url) } else { names::host_of(with) };
+        let host = if names::behind_scheme(url).is_some() { names::host_of(url) } else { names::host_of(with) };
         let mut tag = *blake3::keyed_hash(&self.key, host.as_bytes()).as_bytes();
         let mut text = String::new();
         for segment in names::segments(url).take(CHAIN_TAGS) {
