@@ -12,22 +12,23 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::DataType;
 
 use crate::address_map::{Method, Sites};
-use crate::aggregate::{Aggregate, Noise, Tally};
+use crate::aggregate::{Noise, Tally};
 use crate::check::{check, decode};
-use crate::keys::{Clock, Keys, Rotation};
+use crate::keys::{Clock, Keys};
 use crate::lists::List;
 use crate::record::{Company, Record};
 use crate::schema::RecordSchema;
 use crate::trace::rules::Rules;
 use crate::trace::{Trace, columns};
-use crate::transform::{Output, Rule};
-use crate::window::{MinK, Scanners, Waiting, Window};
+use crate::transform::Output;
+use crate::window::{Waiting, Window};
 use crate::work::Surroundings;
 
 pub use crate::check::{Limits, Refusal};
+pub use crate::policy::{Policy, RuleFault};
+pub use crate::schema::type_name;
 
 /// Key domain of what is split off.
 const SPLIT_DOMAIN: &str = "scanner";
@@ -59,52 +60,6 @@ impl ClearedBatch {
     }
 }
 
-/// What may leave, and when.
-pub struct Policy {
-    /// Output columns by record.
-    pub rules: HashMap<String, Vec<Rule>>,
-    /// How long pseudonyms last.
-    pub rotation: Rotation,
-    /// Networks of the operator.
-    pub sites: Sites,
-    /// Sealed lists.
-    pub lists: Vec<List>,
-    /// How addresses that stand in names are mapped; none: tagged.
-    pub literals: Option<Method>,
-    /// How long thresholds and aggregates count.
-    pub window: Rotation,
-    /// The field that says whose a row is, by record.
-    pub units: HashMap<String, String>,
-    /// Rows that wait for company, by record.
-    pub min_k: HashMap<String, MinK>,
-    /// What is done with the rows of scanners.
-    pub scanners: Option<Scanners>,
-    /// Noisy numbers instead of rows.
-    pub aggregates: Vec<Aggregate>,
-    /// Most that all aggregates of a run may spend.
-    pub epsilon: f64,
-}
-
-impl Policy {
-    /// One epoch, no thresholds.
-    #[must_use]
-    pub fn of_rules(rules: HashMap<String, Vec<Rule>>) -> Self {
-        Self {
-            rules,
-            rotation: Rotation::Run,
-            sites: Sites::default(),
-            lists: Vec::new(),
-            literals: None,
-            window: Rotation::Run,
-            units: HashMap::new(),
-            min_k: HashMap::new(),
-            scanners: None,
-            aggregates: Vec::new(),
-            epsilon: 0.0,
-        }
-    }
-}
-
 /// A policy with its keys.
 pub struct Gate {
     records: Vec<Record>,
@@ -120,15 +75,6 @@ pub struct Gate {
     literals: Option<Method>,
     order_key: u64,
     maybe_trace: Option<Trace>,
-}
-
-/// A rule that does not fit its record.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RuleFault {
-    /// Record.
-    pub record: String,
-    /// Output column, or the setting.
-    pub rule: String,
 }
 
 impl Gate {
@@ -398,21 +344,4 @@ fn encode(batch: &RecordBatch) -> Option<Vec<u8>> {
 fn latest_of(batch: &RecordBatch, place: usize) -> Option<i64> {
     let times = batch.columns().get(place)?.as_primitive_opt::<TimestampNanosecondType>()?;
     times.values().iter().copied().max()
-}
-
-/// The name of an output type, for statements and tables.
-#[must_use]
-pub fn type_name(data_type: &DataType) -> &'static str {
-    match data_type {
-        DataType::Utf8 => "text",
-        DataType::UInt16 => "u16",
-        DataType::UInt64 => "u64",
-        DataType::Float64 => "f64",
-        DataType::Boolean => "bool",
-        DataType::Binary => "binary",
-        DataType::Timestamp(_, _) => "timestamp_ns",
-        DataType::Duration(_) => "duration_ns",
-        DataType::List(_) => "list<text>",
-        _ => "other",
-    }
 }

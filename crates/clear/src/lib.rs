@@ -29,6 +29,7 @@ pub mod names;
 pub mod number;
 pub mod permute;
 pub mod pfx;
+pub mod policy;
 mod record;
 pub mod schema;
 pub mod trace;
@@ -37,8 +38,9 @@ pub mod window;
 pub mod work;
 
 pub use address_map::{AddressMap, Method, Role, Sites};
-pub use gate::{ClearedBatch, Gate, Limits, Policy, Refusal};
+pub use gate::{ClearedBatch, Gate, Limits, Refusal};
 pub use keys::{Clock, Keys, Rotation};
 pub use lists::List;
+pub use policy::Policy;
 pub use schema::{Field, FieldType, RecordSchema};
 pub use transform::{Output, Rule, Transform};

@@ -11,8 +11,8 @@ use foldhash::fast::FixedState;
 
 use crate::cells::{Cells, mix, order_of};
 use crate::check::Refusal;
-use crate::gate::{Policy, RuleFault};
 use crate::keys::{Clock, Rotation};
+use crate::policy::{Policy, RuleFault};
 use crate::schema::{FieldType, RecordSchema};
 use crate::transform::{Rule, Shown, Transform};
 use crate::work::{Surroundings, Worker};

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -407,49 +406,3 @@ def trace_rules(content: Mapping[str, Any], refuse: Refuse) -> TraceRules | None
         fields=tuple(reader.fields),
         risks=risks,
     )
-
-
-_TABLES = ("policy", "keys", "sites", "passes", "gate", "lists", "id", "out")
-
-
-def read_trace(text: str, *, name: str) -> TraceRules:
-    """The header trace of a policy file, for `bunker anonymize`: rules for other records are a box's and not looked at.
-
-    Raises:
-        ConfigurationError: no TOML, no `[out.pcap]`, or what `trace_rules` refuses.
-    """
-
-    def refuse(table: str, key: str | None, cause: str, remedy: str) -> ConfigurationError:
-        thing = f"{name}, [{table}]" + (f" {key}" if key else "")
-        return ConfigurationError(thing, cause, remedy, line=_line_of(text, table, key))
-
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(name, f"is not valid TOML ({error})", "Correct the line that is named") from None
-    for table in content:
-        if table not in _TABLES:
-            raise refuse(table, None, "unknown table", _near(table, _TABLES))
-    head = content.get("policy")
-    if not isinstance(head, dict):
-        raise ConfigurationError(name, "has no table [policy]", "Add one with format, name and purpose")
-    for key, expected in (("format", 1), ("default", "drop")):
-        if head.get(key, expected) != expected or (key == "format" and key not in head):
-            raise refuse("policy", key, f"is not {expected!r}", f"Write {key} = {expected!r}")
-    rules = trace_rules(content, refuse)
-    if rules is None:
-        raise ConfigurationError(name, f"has no table [out.{RECORD}]", "It has no rules for a header trace")
-    return rules
-
-
-def _line_of(text: str, table: str, key: str | None) -> int | None:
-    inside = False
-    for number, line in enumerate(text.splitlines(), start=1):
-        head = re.match(r"^\s*\[([^\[\]]+)\]", line)
-        if head:
-            inside = head[1].strip() == table
-            if inside and key is None:
-                return number
-        elif inside and key is not None and re.match(rf"^\s*{re.escape(key)}\s*=", line):
-            return number
-    return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bunker.errors import ConfigurationError
-from bunker.policy.trace import read_trace
+from bunker.policy.trace_file import read_trace
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "header-trace"
 HEAD = """
