@@ -49,6 +49,8 @@ pub enum Method {
 pub struct Sites {
     /// First address and length of the prefix, IPv4 counted from bit 96.
     pub internal: Vec<([u8; 16], u8)>,
+    /// Domains of its mail, lower case.
+    pub domains: Vec<String>,
 }
 
 /// What an address is to the operator.

@@ -4,6 +4,7 @@
 //! 1. One bad cell refuses the batch; nothing of it leaves.
 //! 2. Decoding runs behind `catch_unwind`: a decoder that panics on hostile bytes is a refusal, not an end.
 //! 3. A record with a threshold waits, sealed, until its window closes; if the run is aborted before, it never leaves.
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,9 +17,11 @@ use arrow_ipc::writer::StreamWriter;
 use crate::address_map::{Method, Sites};
 use crate::aggregate::{Noise, Tally};
 use crate::check::{check, decode};
-use crate::keys::{Clock, Keys};
+use crate::keys::{Clock, Keys, Rotation};
 use crate::lists::List;
+use crate::memory::Memory;
 use crate::record::{Company, Record};
+use crate::sample::sampled;
 use crate::schema::RecordSchema;
 use crate::trace::rules::Rules;
 use crate::trace::{Trace, columns};
@@ -70,6 +73,8 @@ pub struct Gate {
     window: Window,
     waiting: Waiting,
     tally: Tally,
+    memory: Memory,
+    sampled_out: u64,
     sites: Sites,
     lists: Vec<Arc<List>>,
     literals: Option<Method>,
@@ -87,7 +92,7 @@ impl Gate {
         let clock = keys.clock(policy.rotation);
         let mut records = Vec::new();
         for (number, schema) in schemas.into_iter().enumerate() {
-            records.push(Record::new(number, schema, &policy)?);
+            records.push(Record::new(number, schema, &policy, &keys)?);
         }
         let by_name: HashMap<String, usize> =
             records.iter().enumerate().map(|(number, record)| (record.schema.name.clone(), number)).collect();
@@ -105,6 +110,8 @@ impl Gate {
             window,
             waiting: Waiting::new(&keys),
             tally,
+            memory: Memory::default(),
+            sampled_out: 0,
             sites: policy.sites,
             lists: policy.lists.into_iter().map(Arc::new).collect(),
             literals: policy.literals,
@@ -168,6 +175,18 @@ impl Gate {
         self.waiting.rows()
     }
 
+    /// Rows (packets of a header trace) that are not in the sample: they do not leave.
+    #[must_use]
+    pub fn sampled_out(&self) -> u64 {
+        self.sampled_out.saturating_add(self.maybe_trace.as_ref().map_or(0, Trace::sampled_out))
+    }
+
+    /// Cells that had a value and got no number, because there were too many.
+    #[must_use]
+    pub fn unnumbered(&self) -> u64 {
+        self.memory.hold().unnumbered()
+    }
+
     /// Windows of aggregates that were not released, for want of budget or noise.
     #[must_use]
     pub const fn aggregates_refused(&self) -> u64 {
@@ -209,18 +228,44 @@ impl Gate {
             self.window.reach(latest);
         }
         let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
+        // What everybody does is counted over everybody: noise is an aggregate's own protection, and scans are seen in whole.
         self.tally.observe(&record.schema.name, &batch, self.clock);
         self.window.observe_scans(&record.schema, &batch);
         if record.rules.is_empty() {
             return Ok(out);
         }
+        let (batch, ipc) = match self.sample(number, batch, ipc)? {
+            Some(sampled) => sampled,
+            None => return Ok(out),
+        };
+        let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
         if record.waits {
             self.window.observe(number, &record.rules, &record.places, record.maybe_unit, &batch, &self.lists);
-            self.waiting.put(number, ipc, batch.num_rows()).ok_or(Refusal::Malformed)?;
+            self.waiting.put(number, &ipc, batch.num_rows()).ok_or(Refusal::Malformed)?;
             return Ok(out);
         }
         out.extend(self.release(number, &batch, None)?);
         Ok(out)
+    }
+
+    /// The rows of a batch that are in the sample, and their bytes. None: none is.
+    fn sample<'a>(
+        &mut self,
+        number: usize,
+        batch: RecordBatch,
+        ipc: &'a [u8],
+    ) -> Result<Option<(RecordBatch, Cow<'a, [u8]>)>, Refusal> {
+        let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
+        let Some((unit, kind, below)) = record.maybe_sample else { return Ok(Some((batch, Cow::Borrowed(ipc)))) };
+        let Some(keys) = &self.maybe_keys else { return Err(Refusal::Forgotten) };
+        let maybe_time = record.maybe_time.filter(|_| self.clock.rotation != Rotation::Run);
+        let rows = sampled(&batch, (unit, kind, maybe_time), below, (keys, self.clock)).ok_or(Refusal::Schema)?;
+        self.sampled_out = self.sampled_out.saturating_add(batch.num_rows().saturating_sub(rows.num_rows()) as u64);
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let ipc = encode(&rows).ok_or(Refusal::Malformed)?;
+        Ok(Some((rows, Cow::Owned(ipc))))
     }
 
     /// The run ends in order: what waits is decided now.
@@ -240,8 +285,9 @@ impl Gate {
             keys.forget();
         }
         for record in &mut self.records {
-            record.forget();
+            record.end();
         }
+        self.memory.hold().forget();
         if let Some(trace) = &mut self.maybe_trace {
             trace.forget();
         }
@@ -256,6 +302,7 @@ impl Gate {
             record.show(&decision.shown);
         }
         let frames = self.waiting.take().ok_or(Refusal::Malformed)?;
+        self.memory.hold().put_times(self.ordered_times(&frames)?);
         // Groups first, over the whole window; then the rows.
         let mut groups: HashMap<(usize, u64), HashSet<u64>> = HashMap::new();
         for pass in 0..2 {
@@ -278,6 +325,21 @@ impl Gate {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// The times of the window of which only the order leaves.
+    fn ordered_times(&self, frames: &[(usize, Vec<u8>)]) -> Result<Vec<i64>, Refusal> {
+        let mut times = Vec::new();
+        for (number, ipc) in frames {
+            let Some(record) = self.records.get(*number).filter(|record| !record.ordered.is_empty()) else { continue };
+            let batch = decode(ipc, &record.arrow)?;
+            for place in &record.ordered {
+                let column = batch.columns().get(*place).ok_or(Refusal::Schema)?;
+                let column = column.as_primitive_opt::<TimestampNanosecondType>().ok_or(Refusal::Schema)?;
+                times.extend(column.iter().flatten());
+            }
+        }
+        Ok(times)
     }
 
     fn release(
@@ -313,6 +375,8 @@ impl Gate {
                 literals: self.literals,
                 domain: if is_split { SPLIT_DOMAIN } else { "address" },
                 epoch: &name,
+                number: epoch,
+                memory: &self.memory,
             };
             let rows = record.clear(&part, (epoch, is_split), &around, self.order_key, &mut company)?;
             if let Some(rows) = rows {

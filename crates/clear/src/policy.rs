@@ -5,6 +5,7 @@ use crate::address_map::{Method, Sites};
 use crate::aggregate::Aggregate;
 use crate::keys::Rotation;
 use crate::lists::List;
+use crate::sample::Share;
 use crate::transform::Rule;
 use crate::window::{MinK, Scanners};
 
@@ -24,6 +25,10 @@ pub struct Policy {
     pub window: Rotation,
     /// The field that says whose a row is, by record.
     pub units: HashMap<String, String>,
+    /// Which units are in the sample, by record; others are whole.
+    pub sample: HashMap<String, Share>,
+    /// Whether all rows wait until their window closes, also where no threshold needs it.
+    pub delay: bool,
     /// Rows that wait for company, by record.
     pub min_k: HashMap<String, MinK>,
     /// What is done with the rows of scanners.
@@ -46,6 +51,8 @@ impl Policy {
             literals: None,
             window: Rotation::Run,
             units: HashMap::new(),
+            sample: HashMap::new(),
+            delay: false,
             min_k: HashMap::new(),
             scanners: None,
             aggregates: Vec::new(),

@@ -16,6 +16,7 @@ use zeroize::Zeroize;
 
 use crate::keys::{Clock, Keys};
 use crate::lists::List;
+use crate::names;
 use crate::record::unit_hash;
 use crate::schema::{FieldType, RecordSchema};
 use crate::transform::{Rule, Shown, Transform};
@@ -279,7 +280,10 @@ impl Window {
                 let maybe_list = list.and_then(|list| lists.get(list));
                 for (row, raw) in addresses.iter().enumerate() {
                     if let (Some(raw), Some(unit)) = (raw, unit_hash(unit, row, self.key)) {
-                        let class = || maybe_list?.network(&raw.try_into().ok()?).cloned();
+                        let class = || match shown {
+                            Shown::Oui => names::oui(raw),
+                            _ => maybe_list?.network(&raw.try_into().ok()?).cloned(),
+                        };
                         counter.count(raw, class, unit, &mut self.units);
                     }
                 }

@@ -25,7 +25,7 @@ _SIZES = frozenset({FieldType.BYTES, FieldType.COUNT})
 _MILLISECOND_NS = 10**6
 _COARSE = 512
 """Bytes from which on a rounded size stands for many pages."""
-_NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len"})
+_NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len", "const"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +165,26 @@ RISKS: dict[str, RiskKind] = {
             'release one of them, or the address as "tag"',
         ),
         _risk(
+            "first-seen-order",
+            "public",
+            "numbers in the order of first appearance: who sends from addresses of his own now and then knows who came "
+            "between them",
+            'use "tag"',
+        ),
+        _risk(
+            "noise-adds-up",
+            "public",
+            "each row has a noise of its own: the mean of many rows with one value, one page of one server, is that "
+            "value",
+            'use { do = "bucket", edges = "log2" }',
+        ),
+        _risk(
+            "noise-beside-value",
+            "public partner",
+            "a number leaves with noise and once more without: the noise protects nothing that the other tells",
+            "release one of them",
+        ),
+        _risk(
             "noise-beside-rows",
             "public partner",
             "the rows that an aggregate counts leave as well: its noise protects nothing",
@@ -189,10 +209,11 @@ class Finding:
 
 
 def _exact(rule: Rule) -> bool:
-    return rule.transform == "keep" or (rule.transform == "round" and rule.settings["to"] < _COARSE)
+    coarse = rule.settings.get("to", rule.settings.get("scale", 0))
+    return rule.transform == "keep" or (rule.transform in ("round", "noise") and coarse < _COARSE)
 
 
-def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901 - one line for each risk
+def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901, PLR0912 - one line for each risk
     for rule in rules:
         kind, do = rule.source.type, rule.transform
         if kind in (FieldType.ADDRESS, FieldType.ADDRESS_LIST) and do == "keep":
@@ -216,6 +237,13 @@ def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901
             yield "clear-names-without-list", rule.name
         if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do == "keep":
             yield "rare-fingerprint", rule.name
+        if do == "enum" and not rule.orders:
+            yield "first-seen-order", rule.name
+        if do == "noise":
+            yield "noise-adds-up", rule.name
+            again = (other for other in rules if other.source.name == rule.source.name and other is not rule)
+            if any(other.transform not in ("present", "const") for other in again):
+                yield "noise-beside-value", rule.name
         if kind is FieldType.DIGEST and do in ("keep", "tag"):
             yield "content-identity", rule.name
 
@@ -295,7 +323,7 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
     epoch = {"run": "the run", "day": "a day", "hour": "an hour"}[policy.epoch]
     tagged = [rule for rules in policy.rules.values() for rule in rules if rule.source.type is FieldType.ADDRESS]
     mapped = {rule.transform for rule in tagged}
-    if mapped & {"tag", *_PREFIXED}:
+    if mapped & {"tag", "enum", *_PREFIXED}:
         lines.append(
             f"with {injected} flows of his own, each recognised: the pseudonyms of up to {injected} addresses he sent "
             f"them to or from, for {epoch}, and with them every row of these addresses"
@@ -321,6 +349,13 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
         )
     if any(rule.waits for rules in policy.rules.values() for rule in rules) or policy.company:
         lines.append("with k addresses of his own he passes a threshold of k: it counts addresses, not people")
+    for record, share in policy.sample.items():
+        lines.append(
+            f"of {record} only {share.share:g} of all {share.by} leave, by a draw that he cannot foresee: of "
+            f"{injected} hosts of his own about {share.share * injected:.0f}"
+        )
+    if policy.delay:
+        lines.append(f"when a row came he learns from its fields alone: all rows of {epoch} leave together at its end")
     for aggregate in policy.aggregates:
         lines.append(
             f"of {aggregate.name}, whoever he is: each window changes his odds about one {aggregate.unit} by a factor "

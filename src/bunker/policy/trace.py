@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,15 @@ def _near(word: object, known: Iterable[str]) -> str:
 
 def _whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _site(network: object) -> list[int]:
+    """A network as the core takes it: two halves of the address, IPv4 as ::ffff:a.b.c.d, and the length."""
+    found = ipaddress.ip_network(network)  # type: ignore[arg-type] # what is none raises
+    value, length = int(found.network_address), found.prefixlen
+    if found.version == 4:
+        value, length = value | 0xFFFF << 32, length + 96
+    return [value >> 64, value & (1 << 64) - 1, length]
 
 
 @dataclass(slots=True)
@@ -334,6 +344,27 @@ class _Reader:
                 raise self.refuse("sites", "services", f"{protocol} is no list of ports", "Write tcp = [80, 443]")
             self.word(f"services.{protocol}", "list", ports)
 
+    def sample(self) -> None:
+        """Whose packets leave: a share of the hosts. Of records `tables.py` reads the same table."""
+        gate = self.content.get("gate", {})
+        entries = gate.get("sample", {}) if isinstance(gate, dict) else {}
+        entry = entries.get(RECORD) if isinstance(entries, dict) else None
+        if entry is None:
+            return
+        if not isinstance(entry, dict) or set(entry) != {"share"}:
+            remedy = f"Write {RECORD} = {{ share = 0.1 }}: a packet is drawn with its host"
+            raise self.refuse("gate", "sample", f"{RECORD} is not a share", remedy)
+        share = share_of(self.refuse, RECORD, entry["share"])
+        self.word("sample", "host", [round(share * 2**64)])
+        self.transforms["sample"] = "host"
+        sites = self.content.get("sites", {})
+        for network in sites.get("internal", []) if isinstance(sites, dict) else []:
+            try:
+                self.word("sites", "internal", _site(network))
+            except (ValueError, TypeError):
+                remedy = 'Write them as "192.0.2.0/24"'
+                raise self.refuse("sites", "internal", "has an entry that is no network", remedy) from None
+
     def passes(self) -> None:
         passes = self.content.get("passes", {})
         if not isinstance(passes, dict):
@@ -359,6 +390,17 @@ class _Reader:
         self.transforms["scanners"] = do
 
 
+def share_of(refuse: Refuse, record: str, share: object) -> float:
+    """The share of a sample: above 0, below 1.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 1e-6 <= share <= 1 - 1e-6:
+        raise refuse("gate", "sample", f"{record}: share is no number between 0 and 1", "Write share = 0.1")
+    return float(share)
+
+
 def trace_rules(content: Mapping[str, Any], refuse: Refuse) -> TraceRules | None:
     """The header trace of a policy; None if it has none.
 
@@ -378,6 +420,7 @@ def trace_rules(content: Mapping[str, Any], refuse: Refuse) -> TraceRules | None
     file = reader.top(table)
     reader.services()
     reader.passes()
+    reader.sample()
     if reader.addresses is not None:
         reader.word("addresses", *reader.addresses)
     head, keys = content.get("policy", {}), content.get("keys", {})
