@@ -75,6 +75,8 @@ pub struct Gate {
     tally: Tally,
     memory: Memory,
     sampled_out: u64,
+    /// Rows that this window's aggregates have counted, of records that leave in no other way.
+    tallied_rows: u64,
     sites: Sites,
     lists: Vec<Arc<List>>,
     literals: Option<Method>,
@@ -112,6 +114,7 @@ impl Gate {
             tally,
             memory: Memory::default(),
             sampled_out: 0,
+            tallied_rows: 0,
             sites: policy.sites,
             lists: policy.lists.into_iter().map(Arc::new).collect(),
             literals: policy.literals,
@@ -169,10 +172,10 @@ impl Gate {
         self.waiting.bytes()
     }
 
-    /// Rows that wait for their window: what an abort destroys.
+    /// Rows that wait for their window, or have been counted for its aggregates and for nothing else: what an abort destroys.
     #[must_use]
     pub const fn waiting_rows(&self) -> u64 {
-        self.waiting.rows()
+        self.waiting.rows().saturating_add(self.tallied_rows)
     }
 
     /// Rows (packets of a header trace) that are not in the sample: they do not leave.
@@ -232,6 +235,9 @@ impl Gate {
         self.tally.observe(&record.schema.name, &batch, self.clock);
         self.window.observe_scans(&record.schema, &batch);
         if record.rules.is_empty() {
+            if self.tally.counts(&record.schema.name) {
+                self.tallied_rows = self.tallied_rows.saturating_add(batch.num_rows() as u64);
+            }
             return Ok(out);
         }
         let (batch, ipc) = match self.sample(number, batch, ipc)? {
@@ -292,6 +298,7 @@ impl Gate {
             trace.forget();
         }
         self.waiting.forget();
+        self.tallied_rows = 0;
         self.window.forget();
     }
 
@@ -318,6 +325,7 @@ impl Gate {
             }
             if pass == 1 {
                 let start = self.window.start_shifted_ns();
+                self.tallied_rows = 0;
                 for (record, batch) in self.tally.close(start) {
                     out.extend(cleared(&record, &batch)?);
                 }
