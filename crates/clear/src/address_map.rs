@@ -335,3 +335,24 @@ fn mac_of(number: u128) -> [u8; 6] {
     let [.., a, b, c, d, e, f] = number.to_be_bytes();
     [a, b, c, d, e, f]
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    use super::{AddressMap, MEMO, Method, Sites};
+    use crate::keys::Keys;
+
+    #[test]
+    fn addresses_are_remembered_up_to_the_bound_and_mapped_alike_beyond_it() {
+        let mut map = AddressMap::new(Method::Tag, &Keys::new(&mut [7; 32]), "address", "run", &Sites::default());
+        let address = |number: usize| (0x2001_0db8_u128 << 96 | number as u128).to_be_bytes();
+        let first = map.map(address(0));
+        for number in 1..MEMO {
+            map.map(address(number));
+        }
+        assert_eq!(map.memo.len(), MEMO);
+        map.map(address(MEMO));
+        assert_eq!(map.memo.len(), 1, "the memo starts over");
+        assert_eq!(map.map(address(0)), first);
+    }
+}

@@ -223,3 +223,18 @@ pub fn family_major(agent: &str) -> String {
     }
     "other".to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    use super::{FAMILIES, FAMILY_COUNT, MAJORS, family_major};
+
+    #[test]
+    fn families_and_majors_are_as_many_as_the_bits_are_counted_from() {
+        let words: std::collections::HashSet<&str> =
+            FAMILIES.iter().map(|(_, family)| *family).chain(["other"]).collect();
+        assert_eq!(words.len(), FAMILY_COUNT);
+        assert_eq!(family_major(&format!("curl/{}", MAJORS - 1)), "curl/999");
+        assert_eq!(family_major(&format!("curl/{MAJORS}")), "curl", "a larger number is no version");
+    }
+}

@@ -712,3 +712,64 @@ fn shuffled(permutation: &Permutation, port: u64) -> u64 {
     }
     mapped
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    #![allow(clippy::unwrap_used)]
+    use super::{MEMO_BYTES, MEMO_TEXTS, SHOWN_BYTES, Surroundings, Worker, counted};
+    use crate::address_map::Sites;
+    use crate::keys::{Keys, Rotation};
+    use crate::memory::Memory;
+    use crate::schema::FieldType;
+    use crate::transform::{Shown, Transform};
+    use arrow_array::{ArrayRef, StringArray};
+    use std::sync::Arc;
+
+    fn tagger() -> Worker {
+        let keys = Keys::new(&mut [7; 32]);
+        let around = Surroundings {
+            keys: &keys,
+            clock: keys.clock(Rotation::Run),
+            sites: &Sites::default(),
+            lists: &[],
+            literals: None,
+            domain: "address",
+            epoch: "run",
+            number: 0,
+            memory: &Memory::default(),
+        };
+        Worker::new(&Transform::Tag { domain: String::new() }, FieldType::Host, &around)
+    }
+
+    fn clear(worker: &mut Worker, texts: impl Iterator<Item = String>) -> Vec<u8> {
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let cells = worker.cells(&column, None).unwrap();
+        let super::Cells::Texts(numbers) = cells else { return Vec::new() };
+        worker.texts().text(*numbers.first().unwrap()).to_vec()
+    }
+
+    #[test]
+    fn texts_are_remembered_up_to_the_bounds_and_answered_alike_beyond_them() {
+        let (mut many, name) = (tagger(), |number: usize| format!("host-{number}.example"));
+        let first = clear(&mut many, (0..MEMO_TEXTS - 1).map(name));
+        clear(&mut many, std::iter::once(name(MEMO_TEXTS - 1)));
+        assert_eq!(many.memo.len(), MEMO_TEXTS, "one below the bound is remembered");
+        assert_eq!(clear(&mut many, std::iter::once(name(0))), first);
+        assert_eq!(many.memo.len(), 1, "at the bound the memo starts over");
+        let mut long = tagger();
+        let text = |number: usize| format!("{number:0>width$}", width = MEMO_BYTES / 1024);
+        let first = clear(&mut long, (0..1023).map(text));
+        clear(&mut long, std::iter::once(text(1023)));
+        assert_eq!((long.memo.len(), long.memo_bytes), (1024, MEMO_BYTES));
+        assert_eq!(clear(&mut long, std::iter::once(text(0))), first);
+        assert_eq!(long.memo.len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_is_longer_than_may_be_shown_is_not_counted() {
+        let fits = "x".repeat(SHOWN_BYTES);
+        assert_eq!(counted(Shown::Value, &fits), Some(fits.clone()));
+        assert_eq!(counted(Shown::Value, &(fits + "x")), None);
+    }
+}

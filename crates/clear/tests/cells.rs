@@ -15,13 +15,15 @@ use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeBinaryBuilder, ListBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{DurationNanosecondType, TimestampNanosecondType, UInt64Type};
+use arrow_array::types::{DurationNanosecondType, Float64Type, TimestampNanosecondType, UInt64Type};
 use arrow_array::{
     Array, ArrayRef, DurationNanosecondArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt16Array,
     UInt64Array,
 };
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
+use bunker_clear::aggregate::{AGGREGATE_UNITS, Aggregate, Measure};
+use bunker_clear::check::{DIGEST_BYTES, FINGERPRINT_BYTES};
 use bunker_clear::names::{ja4_a, mail_role, oui};
 use bunker_clear::noise::{NOISE_DRAWS, NOISE_SCALE, discrete_laplace};
 use bunker_clear::policy::RuleFault;
@@ -29,7 +31,7 @@ use bunker_clear::sample::Share;
 use bunker_clear::transform::{Other, Shown};
 use bunker_clear::window::MinK;
 use bunker_clear::{
-    ClearedBatch, Field, FieldType, Gate, Keys, Limits, Policy, RecordSchema, Rotation, Rule, Sites, Transform,
+    ClearedBatch, Field, FieldType, Gate, Keys, Limits, Policy, RecordSchema, Refusal, Rotation, Rule, Sites, Transform,
 };
 use proptest::prelude::*;
 
@@ -553,4 +555,48 @@ fn of_a_list_of_words_those_that_are_named_leave() {
     assert_eq!(column(FieldType::TextList, allow(None), cells.clone()), ["SPF_PASS URIBL_*", "", "-"]);
     assert_eq!(column(FieldType::TextList, allow(Some("other")), cells), ["SPF_PASS other URIBL_*", "", "-"]);
     assert!(!fits(FieldType::Text, allow(None)), "free text has no words");
+}
+
+// ---- bounds of cells and of aggregates ----
+
+#[test]
+fn digests_and_fingerprints_are_as_long_as_they_may_be_and_no_longer() {
+    for (kind, most) in [(FieldType::Digest, DIGEST_BYTES), (FieldType::Fingerprint, FINGERPRINT_BYTES)] {
+        let clear = |length: usize| {
+            let mut gate = gate(kind, policy(vec![rule("out", "x", Transform::Keep)]));
+            gate.clear("cell", &frame(kind, texts(&["a".repeat(length).as_str()]))).map(|cleared| rows(&cleared).len())
+        };
+        assert_eq!(clear(most), Ok(1), "{kind:?}");
+        assert_eq!(clear(most + 1), Err(Refusal::BadValue), "{kind:?}");
+    }
+}
+
+#[test]
+fn units_beyond_the_bound_do_not_count_for_an_aggregate() {
+    let aggregate = Aggregate {
+        name: "units".into(),
+        of: "cell".into(),
+        measure: Measure::Count,
+        by: None,
+        filter: Vec::new(),
+        unit: "x".into(),
+        rows_per_unit: 1,
+        epsilon: 1.0,
+        min_size: 0,
+    };
+    let policy = Policy { aggregates: vec![aggregate], epsilon: 1.0, ..Policy::of_rules(HashMap::new()) };
+    let mut gate = gate(FieldType::FlowId, policy);
+    gate.set_noise(Box::new(|_| Some(0)));
+    let units = AGGREGATE_UNITS as u64;
+    for range in [0..units, units..units + 1] {
+        let count = usize::try_from(range.end - range.start).unwrap();
+        let cells: ArrayRef = Arc::new(range.collect::<UInt64Array>());
+        let bytes = frame_of(FieldType::FlowId, &vec![START; count], &vec![None; count], cells);
+        assert!(gate.clear("cell", &bytes).unwrap().is_empty());
+    }
+    assert_eq!(gate.waiting_rows(), units + 1, "an abort would destroy them");
+    let cleared = gate.finish().unwrap();
+    let batch = StreamReader::try_new(cleared[0].ipc(), None).unwrap().next().unwrap().unwrap();
+    let value = batch.column_by_name("value").unwrap().as_primitive::<Float64Type>().value(0);
+    assert_eq!((value, gate.waiting_rows()), (units as f64, 0));
 }

@@ -397,3 +397,59 @@ fn shuffled(port: u16, maps: &Maps, pair: [u8; 16], side: u8, services: &PortSet
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation, clippy::arithmetic_side_effects)]
+    use super::{FLOWS, FlowKey, Flows, RANKED, Ranking, Ranks, STAMPS};
+    use crate::keys::Keys;
+    use crate::trace::maps::{Maps, wide};
+    use crate::trace::rules::Rules;
+    use bunker_wire::flowhash::Seed;
+
+    fn key(number: usize) -> FlowKey {
+        FlowKey::of(wide((number as u32).to_be_bytes()), wide([198, 51, 100, 1]), [1, 2], 6).0
+    }
+
+    #[test]
+    fn the_table_of_flows_starts_over_when_it_is_full_and_offsets_stay() {
+        let seed = Seed::new([1; 16]);
+        let maps = Maps::new(&Rules::default(), &Keys::new(&mut [7; 32]), "run", seed);
+        let mut flows = Flows::new(seed);
+        let offsets = |flows: &mut Flows, number| flows.entry(key(number), &maps, None).1.map(|flow| flow.offsets);
+        let first = offsets(&mut flows, 0);
+        for number in 1..FLOWS {
+            flows.entry(key(number), &maps, None);
+        }
+        assert_eq!((flows.flows.len(), flows.resets), (FLOWS, 0));
+        flows.entry(key(FLOWS - 1), &maps, None);
+        assert_eq!(flows.resets, 0, "a known flow needs no room");
+        flows.entry(key(FLOWS), &maps, None);
+        assert_eq!((flows.flows.len(), flows.resets), (1, 1));
+        assert_eq!(offsets(&mut flows, 0), first);
+    }
+
+    #[test]
+    fn ranks_are_remembered_of_the_newest_stamps() {
+        let mut ranks = Ranks::default();
+        let stamps = STAMPS as u32;
+        for value in 0..stamps {
+            assert_eq!(ranks.of(value * 10), value + 1);
+        }
+        assert_eq!(ranks.of(0), 1, "the oldest is known");
+        assert_eq!(ranks.of(stamps * 10), stamps + 1);
+        assert_eq!(ranks.known.len(), STAMPS);
+        assert_eq!(ranks.of(0), 2, "forgotten: the rank of the oldest that is known");
+    }
+
+    #[test]
+    fn stamps_beyond_the_bound_are_omitted_and_counted() {
+        let mut ranking = Ranking { held: RANKED - 1, ..Ranking::default() };
+        ranking.note(key(0), false, 1);
+        assert_eq!((ranking.held, ranking.omitted), (RANKED, 0));
+        ranking.note(key(0), false, 2);
+        assert_eq!((ranking.held, ranking.omitted), (RANKED, 1));
+        ranking.settle();
+        assert_eq!([ranking.rank(key(0), false, 1), ranking.rank(key(0), false, 2)], [Some(1), None]);
+    }
+}
