@@ -17,8 +17,8 @@ use arrow_array::builder::{FixedSizeBinaryBuilder, ListBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{DurationNanosecondType, Float64Type, TimestampNanosecondType, UInt64Type};
 use arrow_array::{
-    Array, ArrayRef, DurationNanosecondArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt16Array,
-    UInt64Array,
+    Array, ArrayRef, DurationNanosecondArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray,
+    UInt16Array, UInt64Array,
 };
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
@@ -599,4 +599,81 @@ fn units_beyond_the_bound_do_not_count_for_an_aggregate() {
     let batch = StreamReader::try_new(cleared[0].ipc(), None).unwrap().next().unwrap().unwrap();
     let value = batch.column_by_name("value").unwrap().as_primitive::<Float64Type>().value(0);
     assert_eq!((value, gate.waiting_rows()), (units as f64, 0));
+}
+
+/// A cell that is no value of its type, and why it is refused. None: every value that Arrow can hold there is one.
+fn bad_cell(kind: FieldType) -> Option<(ArrayRef, Refusal)> {
+    let long = "x".repeat(Limits::default().text_bytes + 1);
+    let times =
+        |ns: i64| -> ArrayRef { Arc::new(TimestampNanosecondArray::from(vec![START, ns]).with_timezone("UTC")) };
+    Some(match kind {
+        FieldType::Address
+        | FieldType::Mac
+        | FieldType::Port
+        | FieldType::Code
+        | FieldType::FlowId
+        | FieldType::Bytes
+        | FieldType::Count
+        | FieldType::Flag
+        | FieldType::Flags => return None,
+        // Its cells have no transform but presence and length; a frame's bytes bound it.
+        FieldType::Content => return None,
+        FieldType::AddressList => {
+            let mut lists = ListBuilder::new(FixedSizeBinaryBuilder::new(16));
+            lists.append(true);
+            lists.values().append_null();
+            lists.append(true);
+            (Arc::new(lists.finish()), Refusal::BadValue)
+        }
+        FieldType::TextList => {
+            let mut lists = ListBuilder::new(StringBuilder::new());
+            lists.append(true);
+            lists.values().append_value(&long);
+            lists.append(true);
+            (Arc::new(lists.finish()), Refusal::CellTooLong)
+        }
+        FieldType::Vlan => (Arc::new(UInt16Array::from(vec![4_095, 4_096])), Refusal::BadValue),
+        FieldType::Time => (times(-1), Refusal::BadValue),
+        FieldType::Duration => (Arc::new(DurationNanosecondArray::from(vec![0, -1])), Refusal::BadValue),
+        FieldType::Score => (Arc::new(Float64Array::from(vec![0.0, f64::NAN])), Refusal::BadValue),
+        FieldType::Digest => (texts(&["ab", "no hex"]), Refusal::BadValue),
+        FieldType::Fingerprint => (texts(&["t13", "t 13"]), Refusal::BadValue),
+        FieldType::Host
+        | FieldType::Url
+        | FieldType::MailAddress
+        | FieldType::UserAgent
+        | FieldType::Enum
+        | FieldType::Mime
+        | FieldType::Text => (texts(&["", &long]), Refusal::CellTooLong),
+    })
+}
+
+#[test]
+fn one_bad_cell_of_any_type_refuses_the_batch_also_where_the_column_does_not_leave() {
+    for kind in FieldType::ALL {
+        let Some((cells, why)) = bad_cell(*kind) else { continue };
+        for rules in [vec![rule("out", "x", Transform::Present)], vec![rule("out", "orig_h", Transform::Keep)]] {
+            let mut gate = gate(*kind, policy(rules));
+            let good = frame(*kind, cells.slice(0, 1));
+            assert_eq!(gate.clear("cell", &good).map(|cleared| cleared[0].rows()), Ok(1), "{kind:?}");
+            assert_eq!(gate.clear("cell", &frame(*kind, cells.clone())).err(), Some(why), "{kind:?}");
+            assert_eq!(
+                gate.clear("cell", &good).map(|cleared| cleared[0].rows()),
+                Ok(1),
+                "{kind:?}: and the next is taken"
+            );
+        }
+    }
+}
+
+#[test]
+fn lists_are_as_long_as_they_may_be_and_no_longer() {
+    let most = Limits::default().list_items;
+    for (items, refused) in [(most, None), (most + 1, Some(Refusal::CellTooLong))] {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        (0..items).for_each(|_| lists.values().append_value("x"));
+        lists.append(true);
+        let mut gate = gate(FieldType::TextList, policy(vec![rule("out", "x", Transform::Len)]));
+        assert_eq!(gate.clear("cell", &frame(FieldType::TextList, Arc::new(lists.finish()))).err(), refused);
+    }
 }

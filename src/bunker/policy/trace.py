@@ -356,7 +356,8 @@ class _Reader:
             raise self.refuse("gate", "sample", f"{RECORD} is not a share", remedy)
         share = share_of(self.refuse, RECORD, entry["share"])
         self.word("sample", "host", [round(share * 2**64)])
-        self.transforms["sample"] = "host"
+        learns = "of a host in the sample what the rules let out, of any other nothing; who is in it, the key decides"
+        self.told("sample", f"hosts, share {share:g}", learns, 0)
         sites = self.content.get("sites", {})
         for network in sites.get("internal", []) if isinstance(sites, dict) else []:
             try:
