@@ -25,8 +25,8 @@ from bunker.policy.rules import EPOCHS, Policy, Rule, shown
 from bunker.policy.settings import check_networks, check_settings
 from bunker.policy.tables import Tables
 from bunker.policy.text import PolicyText, did_you_mean
-from bunker.policy.trace import RECORD as PCAP
 from bunker.policy.trace import TraceRules, trace_rules
+from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, THRESHOLDS, TRANSFORMS, TransformKind
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bunker import limits
 from bunker.model.fields import FieldType
 from bunker.policy.load import Policy, Rule
-from bunker.policy.trace import RECORD as PCAP
+from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, TRANSFORMS
 
 

@@ -23,6 +23,8 @@ from bunker.policy.transforms import NETWORKS
 _PREFIXED = frozenset({"pfx", "cryptopan"})
 _SIZES = frozenset({FieldType.BYTES, FieldType.COUNT})
 _MILLISECOND_NS = 10**6
+_MAILBOX_TAGS = frozenset({"tag", "mail_tag", "etld1_tag"})
+_STATION_TAGS = frozenset({"tag", "tag48", "enum"})
 _COARSE = 512
 """Bytes from which on a rounded size stands for many pages."""
 _NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len", "const"})
@@ -123,7 +125,7 @@ RISKS: dict[str, RiskKind] = {
         _risk(
             "rare-fingerprint",
             "public partner",
-            "a fingerprint or user agent that only one client has is that client",
+            "a fingerprint or user agent that only one client has is that client, also as a tag: it links his rows",
             'use { do = "topk", k = 50, other = "rare" }, or "family_major"',
         ),
         _risk(
@@ -235,7 +237,7 @@ def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901
         named = kind in (FieldType.HOST, FieldType.URL, FieldType.MAIL_ADDRESS)
         if do == "topk" and "list" not in rule.settings and named:
             yield "clear-names-without-list", rule.name
-        if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do == "keep":
+        if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do in ("keep", "tag"):
             yield "rare-fingerprint", rule.name
         if do == "enum" and not rule.orders:
             yield "first-seen-order", rule.name
@@ -329,11 +331,7 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
             f"them to or from, for {epoch}, and with them every row of these addresses"
         )
     if mapped & _PREFIXED:
-        bits = math.log2(known + 1) if known else 0.0
-        lines.append(
-            f"with {known} known addresses under pfx: of any other address on average the first {bits + 1:.0f} bits "
-            f"or more ({known} prefixes; up to 31 for the neighbours of a known one), for {epoch}"
-        )
+        lines.append(_prefix_line(known, epoch))
     if "truncate" in mapped:
         lines.append("truncated addresses are in clear to their prefix: nothing needs to be known")
     named = [
@@ -347,6 +345,7 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
             f"with {injected} names of his own looked up: their pseudonyms, hence who else used these domains in "
             f"{epoch}; common domains also by how often they come"
         )
+    lines += _boxes_and_stations(policy, injected, epoch)
     if any(rule.waits for rules in policy.rules.values() for rule in rules) or policy.company:
         lines.append("with k addresses of his own he passes a threshold of k: it counts addresses, not people")
     for record, share in policy.sample.items():
@@ -367,4 +366,32 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
             f"of the header trace, with {injected} flows of his own: the mapped addresses of both ends of each, for "
             f"{epoch}, and what is in docs/attacks.md"
         )
+        done = {rule.transform for rule in policy.trace.fields}
+        if done & _PREFIXED:
+            lines.append("of the header trace, " + _prefix_line(known, epoch))
+        if "truncate" in done:
+            lines.append("of the header trace, addresses are in clear to their prefix: nothing needs to be known")
     return lines or ["nothing by injection: no pseudonym leaves"]
+
+
+def _prefix_line(known: int, epoch: str) -> str:
+    bits = math.log2(known + 1) if known else 0.0
+    return (
+        f"with {known} known addresses under pfx: of any other address on average the first {bits + 1:.0f} bits "
+        f"or more ({known} prefixes; up to 31 for the neighbours of a known one), for {epoch}"
+    )
+
+
+def _boxes_and_stations(policy: Policy, injected: int, epoch: str) -> Iterator[str]:
+    """What pseudonyms of mailboxes and of interfaces tell who sends mail, or frames in the same network."""
+    rules = [rule for rules in policy.rules.values() for rule in rules]
+    if any(rule.source.type is FieldType.MAIL_ADDRESS and rule.transform in _MAILBOX_TAGS for rule in rules):
+        yield (
+            f"with {injected} mails of his own, each recognised: the pseudonyms of up to {injected} mailboxes or "
+            f"domains that he used or wrote to, for {epoch}, and with them every row of these"
+        )
+    if any(rule.source.type is FieldType.MAC and rule.transform in _STATION_TAGS for rule in rules):
+        yield (
+            f"in the same network as {injected} stations, each recognised: their pseudonyms, for {epoch}, and with "
+            "them every row of these"
+        )

@@ -13,8 +13,8 @@ from bunker.model.fields import FieldType, RecordSchema
 from bunker.native.clear import blake3_hex
 from bunker.policy.rules import EPOCHS, Aggregate, Company, Rule, Scanners, Share
 from bunker.policy.text import PolicyText, did_you_mean
-from bunker.policy.trace import RECORD as PCAP
-from bunker.policy.trace import share_of
+from bunker.policy.trace_around import RECORD as PCAP
+from bunker.policy.trace_around import share_of
 
 LITERALS = ("tag", "pfx", "cryptopan", "truncate")
 _UNIT_TYPES = frozenset({FieldType.ADDRESS, FieldType.MAIL_ADDRESS, FieldType.FLOW_ID, FieldType.MAC})

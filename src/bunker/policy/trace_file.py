@@ -6,7 +6,8 @@ import tomllib
 
 from bunker.errors import ConfigurationError
 from bunker.policy.text import PolicyText, did_you_mean
-from bunker.policy.trace import RECORD, TraceRules, trace_rules
+from bunker.policy.trace import TraceRules, trace_rules
+from bunker.policy.trace_around import RECORD
 
 _TABLES = ("policy", "keys", "sites", "passes", "gate", "lists", "id", "out")
 

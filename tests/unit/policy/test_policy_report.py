@@ -95,3 +95,25 @@ def test_an_attacker_is_told_what_a_sample_and_a_delay_leave_him() -> None:
     assert "of 100 hosts of his own about 25" in lines and "leave together at its end" in lines
     plain = " ".join(attacker_lines(read(out('orig_h = "tag"')), injected=100, known=1))
     assert "about 25" not in plain and "leave together" not in plain
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('sender = "mail_tag"', "with 7 mails of his own"),
+        ('sender = "etld1_tag"', "mailboxes or domains"),
+        ('mac = "tag48"', "in the same network as 7 stations"),
+        ('orig_h = "enum"', "with 7 flows of his own"),
+    ],
+)
+def test_every_pseudonym_is_told_of(line: str, said: str) -> None:
+    assert said in " ".join(attacker_lines(read(out(line)), injected=7, known=1))
+    assert attacker_lines(read(out(line.split(" ", maxsplit=1)[0] + ' = "present"')), injected=7, known=1) == [
+        "nothing by injection: no pseudonym leaves"
+    ]
+
+
+def test_a_tag_of_a_rare_fingerprint_is_a_risk() -> None:
+    text = HEAD + 'accept = ["rare-fingerprint"]\n[out.visit]\nja4 = "tag"\n'
+    assert "visit.ja4" in {one.place for one in findings(read(text)) if one.risk.name == "rare-fingerprint"}
+    assert not any(one.risk.name == "rare-fingerprint" for one in findings(read(out('ja4 = "ja4_a"'))))
