@@ -18,7 +18,7 @@ import test_header_attacks as expected  # noqa: E402
 import test_record_attacks as expected_records  # noqa: E402
 
 from bunker.cli.anonymize import make_trace  # noqa: E402
-from bunker.policy.trace import read_trace  # noqa: E402
+from bunker.policy.trace_file import read_trace  # noqa: E402
 
 _HEAD = """# What attacks recover
 

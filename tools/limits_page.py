@@ -14,8 +14,8 @@ _RUST = ROOT / "crates" / "wire" / "src" / "limits.rs"
 _FIELD = re.compile(r"((?:    /// .*\n)+)    pub (\w+): u\d+,")
 _CONSTANT = re.compile(r"((?:/// .*\n)+)pub const (\w+): (?:usize|u8|u16|u32|u64) = ([\d_]+(?: << \d+)?);")
 _NUMBER = re.compile(r"([\d_]+)(?: << (\d+))?(?: \* SECOND)?$")
-# Constants of formats and protocols; everything else that is a public number in the core bounds something.
-_NO_BOUNDS = {"PACKED_HEADER", "FIN", "SYN", "RST", "ACK"}
+# Constants of formats and protocols, and places of words; every other public number of the core bounds something.
+_NO_BOUNDS = {"PACKED_HEADER", "FIN", "SYN", "RST", "ACK", "UID"}
 
 
 def value_of(expression: str) -> int:

@@ -93,6 +93,14 @@ OUTPUT_ALLOWANCE = Limit(
     reason="that may leave whatever gate.max_output_ratio says: schemas, the first batches",
 )
 THRESHOLD_K = Limit(default=4096, unit="units", reason="largest min_k and k; a set of that many is kept for each value")
+NUMBERED_VALUES = Limit(
+    default=1 << 18,
+    unit="values",
+    reason="that enum numbers, over all fields and epochs at hand; later ones leave empty",
+)
+NOISE_SCALE = Limit(
+    default=1 << 40, unit="", reason="largest scale of a cell's noise: what the core's whole numbers have room for"
+)
 LIST_BYTES = Limit(default=16 << 20, unit="bytes", reason="one sealed list; a million domains of Tranco have 13 MiB")
 POLICY_VALUES = Limit(default=1024, unit="values", reason="words of one allow-list; longer ones are sealed lists")
 CLOCK_STEP_MS = Limit(

@@ -29,6 +29,9 @@ VISIT = RecordSchema(
         Field(name="status", type=FieldType.CODE),
         Field(name="size", type=FieldType.BYTES),
         Field(name="score", type=FieldType.SCORE),
+        Field(name="mac", type=FieldType.MAC, nullable=True),
+        Field(name="sender", type=FieldType.MAIL_ADDRESS, nullable=True),
+        Field(name="hits", type=FieldType.TEXT_LIST, nullable=True),
     ),
 )
 TIMELESS = RecordSchema(name="timeless", fields=(Field(name="size", type=FieldType.BYTES),))
@@ -48,12 +51,13 @@ def out(lines: str) -> str:
 
 WHOLE = (
     HEAD
-    + """accept = ["noise-beside-rows"]
+    + """accept = ["noise-beside-rows", "noise-beside-value"]
 [keys]
 epoch = "hour"
 [sites]
 internal = ["198.51.100.0/22", "2001:db8:77::/48"]
 services = { tcp = [80, 443], udp = [53] }
+domains = ["example.org"]
 [addresses]
 names = "pfx"
 """
@@ -62,6 +66,8 @@ names = "pfx"
 min_k = 3
 window = "hour"
 rows = { visit = { by = ["kind"] } }
+sample = { visit = { share = 0.25 } }
+delay = "window"
 [passes]
 scanners = { do = "split" }
 [privacy]
@@ -90,6 +96,15 @@ kind = { do = "keep", because = "a word of ours" }
 status = { do = "allow", values = "100-599", other = 0 }
 size = { do = "bucket", edges = "log2" }
 score = { do = "bucket", edges = [-5, 0, 5] }
+number = { do = "enum", from = "orig_h" }
+order = { do = "enum", from = "ts" }
+since = { do = "rel", from = "ts", grain = "1min" }
+about = { do = "noise", from = "size", scale = 1000 }
+nothing = { do = "const", from = "status", value = 0 }
+family = { do = "ja4_a", from = "ja4" }
+maker = { do = "oui_top", from = "mac", k = 4, other = "rare" }
+sender = "role"
+hits = { do = "allow", values = ["SPF_PASS", "URIBL_*"] }
 [aggregate.posts]
 of = "visit"
 do = "count"

@@ -8,6 +8,9 @@ import pcapfile
 import pytest
 from boxes import EXAMPLE, bunker
 
+from bunker.cli.anonymize import make_trace
+from bunker.policy.trace_file import read_trace
+
 POLICY = Path(__file__).parents[2] / "examples" / "header-trace" / "release.toml"
 TRAFFIC = EXAMPLE / "traffic.pcapng"
 
@@ -54,3 +57,16 @@ def test_what_is_no_capture_or_no_policy_is_refused(tmp_path: Path) -> None:
     policy.write_text(POLICY.read_text().replace('src = "tag48"', 'src = "keep"'))
     done = bunker("anonymize", str(TRAFFIC), "-o", str(tmp_path / "two"), "--policy", str(policy))
     assert done.returncode == 2 and b"unknown transform 'keep'" in done.stderr
+
+
+def test_a_sample_leaves_packets_of_some_hosts_out_and_counts_them(tmp_path: Path) -> None:
+    text = POLICY.read_text()
+    counts = {}
+    for name, share in (("whole", ""), ("tenth", "\n[gate]\nsample = { pcap = { share = 0.1 } }\n")):
+        out = tmp_path / name
+        _, counts[name] = make_trace((TRAFFIC,), out, read_trace(text + share, name=name))
+        assert len(list(pcapfile.read_packets(out))) == counts[name]["released"]
+    whole, tenth = counts["whole"], counts["tenth"]
+    assert whole["sampled_out"] == 0 and 0 < tenth["sampled_out"] <= tenth["released"] + tenth["sampled_out"]
+    assert sum(tenth.values()) - tenth["flow_table_resets"] == sum(whole.values()) - whole["flow_table_resets"]
+    assert tenth["released"] + tenth["sampled_out"] >= whole["released"] > tenth["released"]

@@ -73,3 +73,35 @@ def test_an_aggregate_leaves_the_jail_with_noise(tmp_path: Path) -> None:
     assert numbers["GET"]["value"] > 20
     assert abs(numbers["TRACE"]["value"]) < 400, "exp(-40) is the chance of more"
     assert not (out / "records" / "http").exists()
+
+
+SAMPLED = """
+[gate]
+delay = "window"
+sample = { http = { share = 0.3 } }
+[out.http]
+client = { do = "tag", from = "orig_h" }
+number = { do = "enum", from = "orig_h" }
+order = { do = "enum", from = "ts" }
+since = { do = "rel", from = "ts", grain = "1s" }
+size = { do = "noise", from = "response_body_len", scale = 1000 }
+format = { do = "const", from = "method", value = "2" }
+"""
+
+
+@pytest.mark.parametrize("box", ["process", "none"])
+def test_a_sample_of_clients_leaves_and_the_rest_is_counted(box: str, tmp_path: Path) -> None:
+    one = study(tmp_path / "s", policy=POLICY + SAMPLED, analyzers=("http",))
+    out = tmp_path / "out"
+    done = one.run(out, "--read", str(TRAFFIC), "--closed-box", box)
+    assert done.returncode == 0, done.stderr
+    seen, found = rows(out, "http"), counters(out)
+    assert len(seen) == found["records_released"]
+    assert found["records_released"] + found["records_sampled_out"] == found["records_emitted"] > 0
+    pairs = {(row["client"], row["number"]) for row in seen}
+    assert len(pairs) == len({client for client, _ in pairs}) == len({number for _, number in pairs})
+    assert {number for _, number in pairs} == set(range(1, len(pairs) + 1))
+    assert {row["order"] for row in seen} == set(range(1, len({row["order"] for row in seen}) + 1))
+    assert all(row["format"] == "2" and row["size"] >= 0 for row in seen)
+    told = bunker("verify", str(out)).stdout.decode()
+    assert f"withheld     {found['records_sampled_out']} rows not in the policy's sample" in told

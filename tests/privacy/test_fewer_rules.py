@@ -20,7 +20,8 @@ from bunker.model.fields import FieldType
 from bunker.native.trace import trace_provenance
 from bunker.policy.load import Policy, policy_of
 from bunker.policy.report import row_bits
-from bunker.policy.trace import TraceRules, read_trace
+from bunker.policy.trace import TraceRules
+from bunker.policy.trace_file import read_trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STUDIES = sorted(path.parent.name for path in EXAMPLES.glob("*/experiment.toml") if path.parent.name != "header-trace")

@@ -9,7 +9,7 @@ import pcapfile
 import pytest
 
 from bunker.cli.anonymize import make_trace
-from bunker.policy.trace import read_trace
+from bunker.policy.trace_file import read_trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # A policy without structure in addresses and without exact numbers: what is left of each attack when that is given up.

@@ -12,7 +12,7 @@ from canary import make_canaries
 from canary_capture import write_canary_capture
 
 from bunker.cli.anonymize import make_trace
-from bunker.policy.trace import read_trace
+from bunker.policy.trace_file import read_trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "header-trace"
 CORPUS = Path(os.environ.get("BUNKER_CORPUS", Path(__file__).parents[3] / "shared" / "corpus"))

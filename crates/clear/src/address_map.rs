@@ -50,6 +50,8 @@ pub enum Method {
 pub struct Sites {
     /// First address and length of the prefix, IPv4 counted from bit 96.
     pub internal: Vec<([u8; 16], u8)>,
+    /// Domains of its mail, lower case.
+    pub domains: Vec<String>,
 }
 
 /// What an address is to the operator.
@@ -363,4 +365,28 @@ fn number_of(mac: [u8; 6]) -> u128 {
 fn mac_of(number: u128) -> [u8; 6] {
     let [.., a, b, c, d, e, f] = number.to_be_bytes();
     [a, b, c, d, e, f]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    use super::{AddressMap, MEMO, Method, Sites, V4};
+    use crate::keys::Keys;
+
+    #[test]
+    fn addresses_are_remembered_up_to_the_bound_and_mapped_alike_beyond_it() {
+        let mut map = AddressMap::new(Method::Tag, &Keys::new(&mut [7; 32]), "address", "run", &Sites::default());
+        for base in [0x2001_0db8_u128 << 96, V4 | 0x2000_0000] {
+            let address = |number: usize| (base | number as u128).to_be_bytes();
+            let held = |map: &AddressMap| if base >> 32 == 0xFFFF { map.memo4.len() } else { map.memo6.len() };
+            let first = map.map(address(0));
+            for number in 1..MEMO {
+                map.map(address(number));
+            }
+            assert_eq!(held(&map), MEMO);
+            map.map(address(MEMO));
+            assert_eq!(held(&map), 1, "the memo starts over");
+            assert_eq!(map.map(address(0)), first);
+        }
+    }
 }

@@ -127,6 +127,12 @@ impl Tally {
         self.refused
     }
 
+    /// Whether an aggregate counts rows of this record.
+    #[must_use]
+    pub fn counts(&self, record: &str) -> bool {
+        self.running.iter().any(|running| running.aggregate.of == record)
+    }
+
     /// The columns of an aggregate.
     #[must_use]
     pub fn schema(&self, name: &str) -> Option<SchemaRef> {

@@ -4,6 +4,7 @@
 //! 1. One bad cell refuses the batch; nothing of it leaves.
 //! 2. Decoding runs behind `catch_unwind`: a decoder that panics on hostile bytes is a refusal, not an end.
 //! 3. A record with a threshold waits, sealed, until its window closes; if the run is aborted before, it never leaves.
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,22 +13,25 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::DataType;
 
 use crate::address_map::{Method, Sites};
-use crate::aggregate::{Aggregate, Noise, Tally};
+use crate::aggregate::{Noise, Tally};
 use crate::check::{check, decode};
 use crate::keys::{Clock, Keys, Rotation};
 use crate::lists::List;
+use crate::memory::Memory;
 use crate::record::{Company, Record};
+use crate::sample::sampled;
 use crate::schema::RecordSchema;
 use crate::trace::rules::Rules;
 use crate::trace::{Trace, columns};
-use crate::transform::{Output, Rule};
-use crate::window::{MinK, Scanners, Waiting, Window};
+use crate::transform::Output;
+use crate::window::{Waiting, Window};
 use crate::work::Surroundings;
 
 pub use crate::check::{Limits, Refusal};
+pub use crate::policy::{Policy, RuleFault};
+pub use crate::schema::type_name;
 
 /// Key domain of what is split off.
 const SPLIT_DOMAIN: &str = "scanner";
@@ -59,52 +63,6 @@ impl ClearedBatch {
     }
 }
 
-/// What may leave, and when.
-pub struct Policy {
-    /// Output columns by record.
-    pub rules: HashMap<String, Vec<Rule>>,
-    /// How long pseudonyms last.
-    pub rotation: Rotation,
-    /// Networks of the operator.
-    pub sites: Sites,
-    /// Sealed lists.
-    pub lists: Vec<List>,
-    /// How addresses that stand in names are mapped; none: tagged.
-    pub literals: Option<Method>,
-    /// How long thresholds and aggregates count.
-    pub window: Rotation,
-    /// The field that says whose a row is, by record.
-    pub units: HashMap<String, String>,
-    /// Rows that wait for company, by record.
-    pub min_k: HashMap<String, MinK>,
-    /// What is done with the rows of scanners.
-    pub scanners: Option<Scanners>,
-    /// Noisy numbers instead of rows.
-    pub aggregates: Vec<Aggregate>,
-    /// Most that all aggregates of a run may spend.
-    pub epsilon: f64,
-}
-
-impl Policy {
-    /// One epoch, no thresholds.
-    #[must_use]
-    pub fn of_rules(rules: HashMap<String, Vec<Rule>>) -> Self {
-        Self {
-            rules,
-            rotation: Rotation::Run,
-            sites: Sites::default(),
-            lists: Vec::new(),
-            literals: None,
-            window: Rotation::Run,
-            units: HashMap::new(),
-            min_k: HashMap::new(),
-            scanners: None,
-            aggregates: Vec::new(),
-            epsilon: 0.0,
-        }
-    }
-}
-
 /// A policy with its keys.
 pub struct Gate {
     records: Vec<Record>,
@@ -115,20 +73,15 @@ pub struct Gate {
     window: Window,
     waiting: Waiting,
     tally: Tally,
+    memory: Memory,
+    sampled_out: u64,
+    /// Rows that this window's aggregates have counted, of records that leave in no other way.
+    tallied_rows: u64,
     sites: Sites,
     lists: Vec<Arc<List>>,
     literals: Option<Method>,
     order_key: u64,
     maybe_trace: Option<Trace>,
-}
-
-/// A rule that does not fit its record.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RuleFault {
-    /// Record.
-    pub record: String,
-    /// Output column, or the setting.
-    pub rule: String,
 }
 
 impl Gate {
@@ -141,7 +94,7 @@ impl Gate {
         let clock = keys.clock(policy.rotation);
         let mut records = Vec::new();
         for (number, schema) in schemas.into_iter().enumerate() {
-            records.push(Record::new(number, schema, &policy)?);
+            records.push(Record::new(number, schema, &policy, &keys)?);
         }
         let by_name: HashMap<String, usize> =
             records.iter().enumerate().map(|(number, record)| (record.schema.name.clone(), number)).collect();
@@ -159,6 +112,9 @@ impl Gate {
             window,
             waiting: Waiting::new(&keys),
             tally,
+            memory: Memory::default(),
+            sampled_out: 0,
+            tallied_rows: 0,
             sites: policy.sites,
             lists: policy.lists.into_iter().map(Arc::new).collect(),
             literals: policy.literals,
@@ -216,10 +172,22 @@ impl Gate {
         self.waiting.bytes()
     }
 
-    /// Rows that wait for their window: what an abort destroys.
+    /// Rows that wait for their window, or have been counted for its aggregates and for nothing else: what an abort destroys.
     #[must_use]
     pub const fn waiting_rows(&self) -> u64 {
-        self.waiting.rows()
+        self.waiting.rows().saturating_add(self.tallied_rows)
+    }
+
+    /// Rows (packets of a header trace) that are not in the sample: they do not leave.
+    #[must_use]
+    pub fn sampled_out(&self) -> u64 {
+        self.sampled_out.saturating_add(self.maybe_trace.as_ref().map_or(0, Trace::sampled_out))
+    }
+
+    /// Cells that had a value and got no number, because there were too many.
+    #[must_use]
+    pub fn unnumbered(&self) -> u64 {
+        self.memory.hold().unnumbered()
     }
 
     /// Windows of aggregates that were not released, for want of budget or noise.
@@ -263,18 +231,47 @@ impl Gate {
             self.window.reach(latest);
         }
         let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
+        // What everybody does is counted over everybody: noise is an aggregate's own protection, and scans are seen in whole.
         self.tally.observe(&record.schema.name, &batch, self.clock);
         self.window.observe_scans(&record.schema, &batch);
         if record.rules.is_empty() {
+            if self.tally.counts(&record.schema.name) {
+                self.tallied_rows = self.tallied_rows.saturating_add(batch.num_rows() as u64);
+            }
             return Ok(out);
         }
+        let (batch, ipc) = match self.sample(number, batch, ipc)? {
+            Some(sampled) => sampled,
+            None => return Ok(out),
+        };
+        let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
         if record.waits {
             self.window.observe(number, &record.rules, &record.places, record.maybe_unit, &batch, &self.lists);
-            self.waiting.put(number, ipc, batch.num_rows()).ok_or(Refusal::Malformed)?;
+            self.waiting.put(number, &ipc, batch.num_rows()).ok_or(Refusal::Malformed)?;
             return Ok(out);
         }
         out.extend(self.release(number, &batch, None)?);
         Ok(out)
+    }
+
+    /// The rows of a batch that are in the sample, and their bytes. None: none is.
+    fn sample<'a>(
+        &mut self,
+        number: usize,
+        batch: RecordBatch,
+        ipc: &'a [u8],
+    ) -> Result<Option<(RecordBatch, Cow<'a, [u8]>)>, Refusal> {
+        let record = self.records.get(number).ok_or(Refusal::UnknownRecord)?;
+        let Some((unit, kind, below)) = record.maybe_sample else { return Ok(Some((batch, Cow::Borrowed(ipc)))) };
+        let Some(keys) = &self.maybe_keys else { return Err(Refusal::Forgotten) };
+        let maybe_time = record.maybe_time.filter(|_| self.clock.rotation != Rotation::Run);
+        let rows = sampled(&batch, (unit, kind, maybe_time), below, (keys, self.clock)).ok_or(Refusal::Schema)?;
+        self.sampled_out = self.sampled_out.saturating_add(batch.num_rows().saturating_sub(rows.num_rows()) as u64);
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let ipc = encode(&rows).ok_or(Refusal::Malformed)?;
+        Ok(Some((rows, Cow::Owned(ipc))))
     }
 
     /// The run ends in order: what waits is decided now.
@@ -294,12 +291,14 @@ impl Gate {
             keys.forget();
         }
         for record in &mut self.records {
-            record.forget();
+            record.end();
         }
+        self.memory.hold().forget();
         if let Some(trace) = &mut self.maybe_trace {
             trace.forget();
         }
         self.waiting.forget();
+        self.tallied_rows = 0;
         self.window.forget();
     }
 
@@ -310,6 +309,7 @@ impl Gate {
             record.show(&decision.shown);
         }
         let frames = self.waiting.take().ok_or(Refusal::Malformed)?;
+        self.memory.hold().put_times(self.ordered_times(&frames)?);
         // Groups first, over the whole window; then the rows.
         let mut groups: HashMap<(usize, u64), HashSet<u64>> = HashMap::new();
         for pass in 0..2 {
@@ -325,6 +325,7 @@ impl Gate {
             }
             if pass == 1 {
                 let start = self.window.start_shifted_ns();
+                self.tallied_rows = 0;
                 for (record, batch) in self.tally.close(start) {
                     out.extend(cleared(&record, &batch)?);
                 }
@@ -332,6 +333,21 @@ impl Gate {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// The times of the window of which only the order leaves.
+    fn ordered_times(&self, frames: &[(usize, Vec<u8>)]) -> Result<Vec<i64>, Refusal> {
+        let mut times = Vec::new();
+        for (number, ipc) in frames {
+            let Some(record) = self.records.get(*number).filter(|record| !record.ordered.is_empty()) else { continue };
+            let batch = decode(ipc, &record.arrow)?;
+            for place in &record.ordered {
+                let column = batch.columns().get(*place).ok_or(Refusal::Schema)?;
+                let column = column.as_primitive_opt::<TimestampNanosecondType>().ok_or(Refusal::Schema)?;
+                times.extend(column.iter().flatten());
+            }
+        }
+        Ok(times)
     }
 
     fn release(
@@ -367,6 +383,8 @@ impl Gate {
                 literals: self.literals,
                 domain: if is_split { SPLIT_DOMAIN } else { "address" },
                 epoch: &name,
+                number: epoch,
+                memory: &self.memory,
             };
             let rows = record.clear(&part, (epoch, is_split), &around, self.order_key, &mut company)?;
             if let Some(rows) = rows {
@@ -398,21 +416,4 @@ fn encode(batch: &RecordBatch) -> Option<Vec<u8>> {
 fn latest_of(batch: &RecordBatch, place: usize) -> Option<i64> {
     let times = batch.columns().get(place)?.as_primitive_opt::<TimestampNanosecondType>()?;
     times.values().iter().copied().max()
-}
-
-/// The name of an output type, for statements and tables.
-#[must_use]
-pub fn type_name(data_type: &DataType) -> &'static str {
-    match data_type {
-        DataType::Utf8 => "text",
-        DataType::UInt16 => "u16",
-        DataType::UInt64 => "u64",
-        DataType::Float64 => "f64",
-        DataType::Boolean => "bool",
-        DataType::Binary => "binary",
-        DataType::Timestamp(_, _) => "timestamp_ns",
-        DataType::Duration(_) => "duration_ns",
-        DataType::List(_) => "list<text>",
-        _ => "other",
-    }
 }

@@ -118,6 +118,57 @@ pub fn parameters(url: &str) -> impl Iterator<Item = &str> {
     query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair)).filter(|name| !name.is_empty())
 }
 
+/// The first part of a JA4 fingerprint, if it is one: `t13d1516h2` of `t13d1516h2_8daaf6152771_e5627efa2ab1`.
+#[must_use]
+pub fn ja4_a(fingerprint: &str) -> Option<&str> {
+    const VERSIONS: [&str; 10] = ["13", "12", "11", "10", "s3", "s2", "d1", "d2", "d3", "00"];
+    let first = fingerprint.split('_').next().filter(|first| first.len() == 10 && first.is_ascii())?;
+    let fits = matches!(first.get(..1)?, "t" | "q" | "d")
+        && VERSIONS.contains(&first.get(1..3)?)
+        && matches!(first.get(3..4)?, "d" | "i")
+        && first.get(4..8)?.bytes().all(|letter| letter.is_ascii_digit())
+        && first.get(8..)?.bytes().all(|letter| letter.is_ascii_alphanumeric());
+    fits.then_some(first)
+}
+
+/// Local parts of whoever runs a mail system (RFC 2142, and what delivery reports come from).
+const POSTMASTERS: [&str; 8] =
+    ["postmaster", "mailer-daemon", "hostmaster", "webmaster", "abuse", "noc", "security", "root"];
+/// Endings of local parts that programs of mailing lists use (RFC 2142 section 6; mailman, majordomo, ezmlm).
+const LIST_ENDINGS: [&str; 8] =
+    ["-request", "-bounces", "-bounce", "-owner", "-subscribe", "-unsubscribe", "-return", "-errors"];
+
+/// Whose a mail address is: "postmaster", "list", "internal" if its domain is one of these or below one, else "external". None: no address.
+#[must_use]
+pub fn mail_role(address: &str, domains: &[String]) -> Option<&'static str> {
+    let address = address.trim_matches(['<', '>', ' ']).to_ascii_lowercase();
+    let (local, _) = address.rsplit_once('@').filter(|(local, host)| !local.is_empty() && !host.is_empty())?;
+    let host = host_of(&address);
+    // What a bounce's address carries behind a plus or an equals sign is whom it was for.
+    let local = local.split(['+', '=']).next().unwrap_or(local);
+    let is_list = local.starts_with("owner-")
+        || LIST_ENDINGS.iter().any(|ending| local.ends_with(ending))
+        || host.starts_with("lists.")
+        || host.starts_with("list.");
+    let below =
+        |domain: &String| host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    Some(match () {
+        () if POSTMASTERS.contains(&local) => "postmaster",
+        () if is_list => "list",
+        () if domains.iter().any(below) => "internal",
+        () => "external",
+    })
+}
+
+/// The maker's half of a link-layer address, `00:1b:21`. None: the address was made up by its owner, or is a group.
+#[must_use]
+pub fn oui(mac: &[u8]) -> Option<String> {
+    match mac {
+        [a, b, c, _, _, _] if a & 3 == 0 => Some(format!("{a:02x}:{b:02x}:{c:02x}")),
+        _ => None,
+    }
+}
+
 /// Families of user agents: the token before the version, and the word that leaves. The first that is found counts, so that what carries
 /// the tokens of others comes before them.
 const FAMILIES: &[(&str, &str)] = &[
@@ -182,6 +233,7 @@ pub fn family_major(agent: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
     use super::*;
 
     #[test]
@@ -197,5 +249,14 @@ mod tests {
         let relative = "/login/form?back=https://two.example/x/y/z";
         assert_eq!((behind_scheme(relative), segments(relative).count()), (None, 2));
         assert_eq!(behind_scheme("://two.example/x"), None);
+    }
+
+    #[test]
+    fn families_and_majors_are_as_many_as_the_bits_are_counted_from() {
+        let words: std::collections::HashSet<&str> =
+            FAMILIES.iter().map(|(_, family)| *family).chain(["other"]).collect();
+        assert_eq!(words.len(), FAMILY_COUNT);
+        assert_eq!(family_major(&format!("curl/{}", MAJORS - 1)), "curl/999");
+        assert_eq!(family_major(&format!("curl/{MAJORS}")), "curl", "a larger number is no version");
     }
 }

@@ -11,12 +11,17 @@ use foldhash::fast::FixedState;
 
 use crate::cells::{Cells, mix, order_of};
 use crate::check::Refusal;
-use crate::gate::{Policy, RuleFault};
-use crate::keys::{Clock, Rotation};
+use crate::draw::Draw;
+use crate::keys::{Clock, Keys, Rotation};
+use crate::noise::{field_nonces, row_nonces};
+use crate::policy::{Policy, RuleFault};
 use crate::schema::{FieldType, RecordSchema};
 use crate::transform::{Rule, Shown, Transform};
 use crate::work::{Surroundings, Worker};
+use zeroize::Zeroizing;
 
+/// Types of fields that say whose a row is.
+pub const UNITS: [FieldType; 4] = [FieldType::Address, FieldType::MailAddress, FieldType::FlowId, FieldType::Mac];
 /// Epochs whose keys are at hand at a time; those of another are derived again.
 const EPOCHS_AT_HAND: usize = 4;
 
@@ -37,6 +42,12 @@ pub struct Record {
     /// Output columns that make a group, and how many units it takes.
     pub maybe_min_k: Option<(usize, Vec<usize>)>,
     pub waits: bool,
+    /// Columns of times of which only the order in their window leaves.
+    pub ordered: Vec<usize>,
+    /// Column of the unit that is drawn or not, and below what a draw must be.
+    pub maybe_sample: Option<(usize, FieldType, u64)>,
+    /// Keys of the cells' own noise, if a rule adds any.
+    maybe_noise: Option<(Zeroizing<[u8; 32]>, Draw)>,
     /// Column of the address whose rows are split off if it scans.
     maybe_origin: Option<usize>,
     /// Workers by (epoch, split off), the latest used last.
@@ -52,11 +63,12 @@ pub struct Company<'a> {
 }
 
 impl Record {
-    pub fn new(number: usize, schema: RecordSchema, policy: &Policy) -> Result<Self, RuleFault> {
+    pub fn new(number: usize, schema: RecordSchema, policy: &Policy, keys: &Keys) -> Result<Self, RuleFault> {
         let rules = policy.rules.get(&schema.name).cloned().unwrap_or_default();
         let fault = |rule: &str| RuleFault { record: schema.name.clone(), rule: rule.to_owned() };
         let mut fields: Vec<ArrowField> = Vec::new();
         let mut places = Vec::new();
+        let mut noisy = Vec::new();
         for rule in &rules {
             let fault = || fault(&rule.name);
             let place = schema.position(&rule.from).ok_or_else(fault)?;
@@ -79,6 +91,12 @@ impl Record {
                     None
                 }
                 Transform::TopK { shown: Shown::Network, .. } => return Err(fault()),
+                // Two noises of one number would be averaged.
+                Transform::Noise { .. } if noisy.contains(&place) => return Err(fault()),
+                Transform::Noise { .. } => {
+                    noisy.push(place);
+                    None
+                }
                 _ => None,
             };
             fields.push(ArrowField::new(&rule.name, data_type, true));
@@ -100,19 +118,41 @@ impl Record {
             }
             None => None,
         };
-        let thresholds = maybe_min_k.is_some() || rules.iter().any(|rule| rule.transform.waits());
+        let thresholds = maybe_min_k.is_some() || rules.iter().any(|rule| rule.transform.counts());
         if thresholds && maybe_unit.is_none() {
             return Err(fault("unit"));
         }
         let address = |place: &usize| schema.fields.get(*place).is_some_and(|field| field.kind == FieldType::Address);
         let maybe_origin = policy.scanners.and(schema.position("orig_h")).filter(address);
         let splits = maybe_origin.is_some();
+        let kinds: Vec<FieldType> = schema.fields.iter().map(|field| field.kind).collect();
+        let ordered: Vec<usize> = rules
+            .iter()
+            .zip(&places)
+            .filter(|(rule, (place, _))| {
+                rule.transform == Transform::Enumerate && kinds.get(*place) == Some(&FieldType::Time)
+            })
+            .map(|(_, (place, _))| *place)
+            .collect();
+        let maybe_sample = match policy.sample.get(&schema.name) {
+            Some(share) => {
+                let place = schema.position(&share.by).ok_or_else(|| fault("sample"))?;
+                let kind = kinds.get(place).copied().filter(|kind| UNITS.contains(kind));
+                Some((place, kind.ok_or_else(|| fault("sample"))?, share.below))
+            }
+            None => None,
+        };
+        let maybe_noise = (!noisy.is_empty())
+            .then(|| (keys.derive("noise", "row", "run"), Draw::new(&keys.derive("noise", "field", "run"))));
         Ok(Self {
             number,
             arrow: schema.arrow(),
             out: Arc::new(Schema::new(fields)),
-            kinds: schema.fields.iter().map(|field| field.kind).collect(),
-            waits: !rules.is_empty() && (thresholds || splits),
+            kinds,
+            waits: !rules.is_empty() && (thresholds || splits || policy.delay || !ordered.is_empty()),
+            ordered,
+            maybe_sample,
+            maybe_noise,
             rules,
             places,
             maybe_time,
@@ -127,7 +167,7 @@ impl Record {
 
     /// What thresholds let through in this window.
     pub fn show(&mut self, shown: &HashMap<(usize, usize), Arc<HashSet<String>>>) {
-        if !self.rules.iter().any(|rule| rule.transform.waits()) {
+        if !self.rules.iter().any(|rule| rule.transform.counts()) {
             return;
         }
         self.shown = shown
@@ -145,6 +185,12 @@ impl Record {
             workers.iter_mut().for_each(Worker::forget);
         }
         self.at_hand.clear();
+    }
+
+    /// The run is over: also the keys that are kept here are gone.
+    pub fn end(&mut self) {
+        self.forget();
+        self.maybe_noise = None;
     }
 
     fn workers(&mut self, key: (i64, bool), around: &Surroundings<'_>) -> Vec<Worker> {
@@ -239,9 +285,14 @@ impl Record {
     ) -> Result<Option<RecordBatch>, Refusal> {
         let mut columns: Vec<Cells> = Vec::with_capacity(workers.len());
         let mut hashes = vec![order_key; batch.num_rows()];
+        let noise = self.maybe_noise.as_ref().map(|(key, draw)| (row_nonces(key, &self.schema.name, batch), draw));
         for (number, (worker, (place, with))) in workers.iter_mut().zip(&self.places).enumerate() {
             let column = batch.columns().get(*place).ok_or(Refusal::Schema)?;
-            let with = with.and_then(|with| batch.columns().get(with));
+            let nonces = match (&noise, self.rules.get(number).map(|rule| &rule.transform)) {
+                (Some((rows, draw)), Some(Transform::Noise { .. })) => Some(field_nonces(draw, rows, *place)),
+                _ => None,
+            };
+            let with = with.and_then(|with| batch.columns().get(with)).or(nonces.as_ref());
             let cells = worker.cells(column, with).ok_or(Refusal::Schema)?;
             cells.hash_into(&mut hashes, worker.texts(), column_key(order_key, number));
             columns.push(cells);

@@ -138,3 +138,20 @@ impl RecordSchema {
         self.fields.iter().position(|field| field.name == name)
     }
 }
+
+/// The name of an output type, for statements and tables.
+#[must_use]
+pub fn type_name(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Utf8 => "text",
+        DataType::UInt16 => "u16",
+        DataType::UInt64 => "u64",
+        DataType::Float64 => "f64",
+        DataType::Boolean => "bool",
+        DataType::Binary => "binary",
+        DataType::Timestamp(_, _) => "timestamp_ns",
+        DataType::Duration(_) => "duration_ns",
+        DataType::List(_) => "list<text>",
+        _ => "other",
+    }
+}

@@ -40,6 +40,8 @@ pub enum Shown {
     Family,
     /// What the list says of the longest prefix that an address lies in: its operator, its country.
     Network,
+    /// The maker's half of a link-layer address, if a maker has given it.
+    Oui,
 }
 
 /// What is done to a field.
@@ -173,6 +175,25 @@ pub enum Transform {
     },
     /// A port, permuted inside its class (below 1024, registered, ephemeral).
     Shuffle,
+    /// The same in every row, whatever is there: a word, or a number for a number.
+    Const {
+        /// What stands there.
+        value: String,
+    },
+    /// A number in the order of first appearance; of a time its place in the order of its window.
+    Enumerate,
+    /// How long after the first time of the run, cut to a grain.
+    Relative {
+        /// Grain, ns.
+        grain_ns: u64,
+    },
+    /// A number with noise of its own for each cell, not below 0.
+    Noise {
+        /// Scale of the discrete Laplace distribution; of a duration, ns.
+        scale: u64,
+    },
+    /// The first part of a JA4 fingerprint: protocol, version, counts, first protocol of the application.
+    Ja4A,
 }
 
 /// A rule: an output column.
@@ -235,6 +256,8 @@ impl Transform {
                 | F::FlowId => None,
             },
             Self::Tag { .. } => when(text || matches!(input, F::Address | F::Mac | F::FlowId), TEXT),
+            // Of a mail address: to whom it belongs by its domain and its local part.
+            Self::Role if input == F::MailAddress => Some(TEXT),
             Self::Pfx | Self::CryptoPan | Self::Truncate { .. } | Self::Role => match input {
                 F::Address | F::Host => Some(TEXT),
                 F::AddressList | F::Text | F::TextList => Some(list(TEXT)),
@@ -245,6 +268,7 @@ impl Transform {
                 when(number16 || matches!(input, F::Duration | F::Score | F::Bytes | F::Count), input.arrow())
             }
             Self::Allow { .. } if text => Some(TEXT),
+            Self::Allow { .. } if input == F::TextList => Some(list(TEXT)),
             Self::Allow { .. } | Self::Range { .. } => when(number16, DataType::UInt16),
             Self::ShiftGrain { .. } | Self::Jitter { .. } => when(input == F::Time, time()),
             Self::Round { .. } => when(matches!(input, F::Duration | F::Bytes | F::Count), input.arrow()),
@@ -267,17 +291,29 @@ impl Transform {
                     Shown::Domain => named,
                     Shown::Family => input == F::UserAgent,
                     Shown::Network => input == F::Address,
+                    Shown::Oui => input == F::Mac,
                     Shown::Value => matches!(input, F::Fingerprint | F::Mime | F::Enum | F::UserAgent),
                 };
                 when(fits && (*other != Other::Etld1Tag || named), TEXT)
             }
             Self::Service { .. } | Self::Shuffle => when(input == F::Port, DataType::UInt16),
+            Self::Const { value } if number16 => when(value.parse::<u16>().is_ok(), DataType::UInt16),
+            Self::Const { value } if matches!(input, F::Bytes | F::Count) => {
+                when(value.parse::<u64>().is_ok(), DataType::UInt64)
+            }
+            Self::Const { .. } => when(text || matches!(input, F::Address | F::Mac | F::FlowId | F::Text), TEXT),
+            Self::Enumerate => {
+                when(matches!(input, F::Address | F::Mac | F::Vlan | F::FlowId | F::Time), DataType::UInt64)
+            }
+            Self::Relative { .. } => when(input == F::Time, FieldType::Duration.arrow()),
+            Self::Noise { .. } => when(matches!(input, F::Duration | F::Bytes | F::Count), input.arrow()),
+            Self::Ja4A => when(input == F::Fingerprint, TEXT),
         }
     }
 
-    /// Whether rows must wait until a window closes.
+    /// Whether it counts units, and rows must wait until a window closes.
     #[must_use]
-    pub const fn waits(&self) -> bool {
+    pub const fn counts(&self) -> bool {
         matches!(self, Self::TopK { .. })
     }
 

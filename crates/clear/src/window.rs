@@ -16,6 +16,7 @@ use zeroize::Zeroize;
 
 use crate::keys::{Clock, Keys};
 use crate::lists::List;
+use crate::names;
 use crate::record::unit_hash;
 use crate::schema::{FieldType, RecordSchema};
 use crate::transform::{Rule, Shown, Transform};
@@ -279,7 +280,10 @@ impl Window {
                 let maybe_list = list.and_then(|list| lists.get(list));
                 for (row, raw) in addresses.iter().enumerate() {
                     if let (Some(raw), Some(unit)) = (raw, unit_hash(unit, row, self.key)) {
-                        let class = || maybe_list?.network(&raw.try_into().ok()?).cloned();
+                        let class = || match shown {
+                            Shown::Oui => names::oui(raw),
+                            _ => maybe_list?.network(&raw.try_into().ok()?).cloned(),
+                        };
                         counter.count(raw, class, unit, &mut self.units);
                     }
                 }
@@ -387,5 +391,66 @@ impl Window {
         self.counters.clear();
         self.origins.clear();
         self.unwatched.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    use super::{COUNTED_UNITS, COUNTED_VALUES, Counter, Scanners, WAITING_BYTES, WATCHED_ORIGINS, Waiting, Window};
+    use crate::keys::{Keys, Rotation};
+    use crate::schema::FieldType;
+    use std::collections::HashMap;
+
+    fn counter() -> Counter {
+        Counter { k: 2, n: None, maybe_list: None, kind: FieldType::Enum, values: HashMap::new(), memo: HashMap::new() }
+    }
+
+    #[test]
+    fn values_beyond_the_bound_are_not_counted() {
+        let (mut counter, mut units) = (counter(), 0);
+        let mut count = |value: usize, unit: u64| {
+            counter.count(&value.to_le_bytes(), || Some(value.to_string()), unit, &mut units);
+            (counter.values.len(), counter.values.get(&value.to_string()).map(|value| value.units.len()))
+        };
+        for value in 0..COUNTED_VALUES - 1 {
+            count(value, 1);
+        }
+        assert_eq!(count(COUNTED_VALUES - 1, 1), (COUNTED_VALUES, Some(1)));
+        assert_eq!(count(COUNTED_VALUES, 1), (COUNTED_VALUES, None));
+        assert_eq!(count(0, 2), (COUNTED_VALUES, Some(2)), "known values go on");
+    }
+
+    #[test]
+    fn units_beyond_the_bound_are_not_counted() {
+        let (mut counter, mut units) = (counter(), COUNTED_UNITS - 1);
+        for unit in 0..2 {
+            counter.count(b"x", || Some("x".to_owned()), unit, &mut units);
+        }
+        assert_eq!(units, COUNTED_UNITS);
+        assert_eq!(counter.values.get("x").map(|value| (value.units.len(), value.rows)), Some((1, 2)));
+    }
+
+    #[test]
+    fn rows_wait_up_to_the_bound() {
+        let mut waiting = Waiting::new(&Keys::new(&mut [7; 32]));
+        assert!(!waiting.is_full(WAITING_BYTES + 1), "one frame may always wait");
+        assert!(waiting.put(0, &vec![0; WAITING_BYTES / 2], 1).is_some());
+        let room = WAITING_BYTES - waiting.bytes();
+        assert!(!waiting.is_full(room) && waiting.is_full(room + 1));
+    }
+
+    #[test]
+    fn an_origin_that_is_not_watched_is_treated_as_a_scanner() {
+        let scanners = Scanners { drop: false, fanout: 9, failed: 0.5, window: 9, monotone: 9 };
+        let keys = Keys::new(&mut [7; 32]);
+        let mut window = Window::new(keys.clock(Rotation::Run), &keys, Some(scanners));
+        let origin = |number: usize| (number as u128).to_be_bytes();
+        for number in 0..=WATCHED_ORIGINS {
+            window.watch(scanners, origin(number), [1; 16], false);
+        }
+        assert_eq!(window.origins.len(), WATCHED_ORIGINS);
+        let found = window.decide(&[]).scanners;
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [origin(WATCHED_ORIGINS)]);
     }
 }

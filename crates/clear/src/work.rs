@@ -21,7 +21,9 @@ use crate::cells::{Cells, NULL, Texts};
 use crate::draw::Draw;
 use crate::keys::{Clock, Keys};
 use crate::lists::List;
+use crate::memory::Memory;
 use crate::names;
+use crate::noise::noisy;
 use crate::number::{lower_edge, lower_edge_u64};
 use crate::permute::Permutation;
 use crate::schema::FieldType;
@@ -52,6 +54,10 @@ pub struct Surroundings<'a> {
     pub domain: &'a str,
     /// Name of the epoch.
     pub epoch: &'a str,
+    /// Its number.
+    pub number: i64,
+    /// What all workers of the run remember together.
+    pub memory: &'a Memory,
 }
 
 /// A transform with its keys.
@@ -64,7 +70,12 @@ pub struct Worker {
     maybe_list: Option<Arc<List>>,
     permutation: Permutation,
     jitter: Draw,
+    noise: Draw,
     clock: Clock,
+    memory: Memory,
+    /// Whose numbers `Enumerate` gives: epoch, whether split off.
+    scope: (i64, bool),
+    mail_domains: Vec<String>,
     /// Values that a threshold has let through in this window.
     shown: Arc<HashSet<String>>,
     memo: HashMap<Box<[u8]>, u32, FixedState>,
@@ -115,7 +126,11 @@ impl Worker {
             permutation: Permutation::new(&keys.derive("port", &scoped("Port"), around.epoch)),
             // Not by domain or epoch: one instant leaves as one time, wherever and whenever it is told.
             jitter: Draw::new(&keys.derive("time", "jitter", "run")),
+            noise: Draw::new(&keys.derive("noise", "cell", "run")),
             clock: around.clock,
+            memory: around.memory.clone(),
+            scope: (around.number, around.domain != "address"),
+            mail_domains: if input == FieldType::MailAddress { around.sites.domains.clone() } else { Vec::new() },
             key,
             address_key,
             shown: Arc::default(),
@@ -177,6 +192,17 @@ impl Worker {
                 words(column, |word| ports.iter().any(|port| u64::from(*port) == word).then_some(word))
             }
             Transform::Shuffle => words(column, |word| Some(shuffled(&self.permutation, word))),
+            Transform::Const { value } => self.constant(&value.clone(), column),
+            Transform::Enumerate => self.enumerated(column),
+            Transform::Relative { grain_ns } => {
+                let grain = i64::try_from((*grain_ns).max(1)).ok()?;
+                let mut held = self.memory.hold();
+                words_mut(column, |word| {
+                    let after = word.cast_signed().saturating_sub(held.zero_ns(word.cast_signed()));
+                    Some(after.saturating_sub(after.checked_rem_euclid(grain).unwrap_or(0)).cast_unsigned())
+                })
+            }
+            Transform::Noise { scale } => noisy(&self.noise, *scale, words(column, Some)?, with?),
             Transform::Range { from, to, other } => words(column, |word| {
                 if (u64::from(*from)..=u64::from(*to)).contains(&word) { Some(word) } else { other.map(u64::from) }
             }),
@@ -197,6 +223,32 @@ impl Worker {
                 _ => self.binaries(column),
             },
         }
+    }
+
+    /// The same in every row, whatever is there.
+    fn constant(&mut self, value: &str, column: &ArrayRef) -> Option<Cells> {
+        let rows = column.len();
+        if matches!(column.data_type(), DataType::UInt16 | DataType::UInt64) && self.input != FieldType::FlowId {
+            return Some(Cells::Words(vec![value.parse().ok()?; rows], vec![true; rows]));
+        }
+        let number = self.remembered(b"", |_| Some(value.to_owned()))?;
+        Some(Cells::Texts(vec![number; rows]))
+    }
+
+    /// Numbers in the order of first appearance; of times their places in the window's order.
+    fn enumerated(&self, column: &ArrayRef) -> Option<Cells> {
+        let mut held = self.memory.hold();
+        let (epoch, is_split) = self.scope;
+        let scope = (epoch, is_split, self.input.name());
+        if self.input == FieldType::Time {
+            return words_mut(column, |word| held.place(word.cast_signed()));
+        }
+        if let Some(column) = column.as_fixed_size_binary_opt() {
+            let numbers = column.iter().map(|raw| raw.and_then(|raw| held.number(scope, raw)));
+            let (words, there) = numbers.map(|number| (number.unwrap_or(0), number.is_some())).unzip();
+            return Some(Cells::Words(words, there));
+        }
+        words_mut(column, |word| held.number(scope, &word.to_le_bytes()))
     }
 
     /// Overwrite what is remembered.
@@ -277,7 +329,15 @@ impl Worker {
         for list in column.iter() {
             there.push(list.is_some());
             if let Some(list) = list {
-                if let Some(texts) = list.as_string_opt::<i32>() {
+                if let (Transform::Allow { values, other }, Some(texts)) =
+                    (self.transform.clone(), list.as_string_opt::<i32>())
+                {
+                    for text in texts.iter().flatten() {
+                        if let Some(word) = allowed(text, &values, other.as_ref()) {
+                            items.push(self.remembered(word.as_bytes(), |_| Some(word.clone()))?);
+                        }
+                    }
+                } else if let Some(texts) = list.as_string_opt::<i32>() {
                     for address in texts.iter().flatten().flat_map(names::addresses_in) {
                         items.push(self.remembered(&address, |this| this.binary_of(&address))?);
                     }
@@ -325,10 +385,14 @@ impl Worker {
                     let _ = write!(text, "{}{byte:02x}", if place == 0 { "" } else { ":" });
                 }
             }
-            (Transform::TopK { other, .. }, Ok(address)) => {
-                let class = self.maybe_list.as_ref()?.network(&address).filter(|class| self.shown.contains(*class));
-                return match (class, other) {
-                    (Some(class), _) => Some(class.clone()),
+            (Transform::TopK { shown, other, .. }, address) => {
+                let class = match (shown, address) {
+                    (Shown::Oui, _) => names::oui(raw),
+                    (_, Ok(address)) => self.maybe_list.as_ref()?.network(&address).cloned(),
+                    _ => None,
+                };
+                return match (class.filter(|class| self.shown.contains(class)), other) {
+                    (Some(class), _) => Some(class),
                     (None, Other::Word(word)) => Some(word.clone()),
                     (None, Other::Null | Other::Etld1Tag) => None,
                 };
@@ -351,11 +415,11 @@ impl Worker {
                 write_hex(blake3::keyed_hash(&self.key, value.as_bytes()).as_bytes(), 16, &mut text);
                 Some(text)
             }
-            Transform::Allow { values, other } => values
-                .iter()
-                .find(|known| known.strip_suffix('*').map_or(known.as_str() == value, |start| value.starts_with(start)))
-                .or(other.as_ref())
-                .cloned(),
+            Transform::Allow { values, other } => allowed(value, values, other.as_ref()).cloned(),
+            Transform::Ja4A => names::ja4_a(value).map(str::to_owned),
+            Transform::Role if self.input == FieldType::MailAddress => {
+                names::mail_role(value, &self.mail_domains).map(str::to_owned)
+            }
             Transform::Pfx | Transform::CryptoPan | Transform::Truncate { .. } | Transform::Role => {
                 let host = names::host_of(value);
                 self.literal(&host)
@@ -482,6 +546,13 @@ impl Worker {
     }
 }
 
+/// The word of the list that a value passes as, else what the others become.
+fn allowed<'a>(value: &str, values: &'a [String], other: Option<&'a String>) -> Option<&'a String> {
+    let passes =
+        |known: &&String| known.strip_suffix('*').map_or(known.as_str() == value, |start| value.starts_with(start));
+    values.iter().find(passes).or(other)
+}
+
 /// What a threshold counts of a value; None if it is nothing that could be shown.
 #[must_use]
 pub fn counted(shown: Shown, value: &str) -> Option<String> {
@@ -491,7 +562,7 @@ pub fn counted(shown: Shown, value: &str) -> Option<String> {
             names::registrable(&host).map(|(domain, _)| domain.to_owned()).filter(|domain| domain.len() <= SHOWN_BYTES)
         }
         Shown::Family => Some(names::family_major(value)),
-        Shown::Network => None, // addresses are no texts: see `Window::observe`
+        Shown::Network | Shown::Oui => None, // addresses are no texts: see `Window::observe`
         Shown::Value => (value.len() <= SHOWN_BYTES && value.bytes().all(|byte| matches!(byte, 0x20..=0x7E)))
             .then(|| value.to_owned()),
     }
@@ -536,7 +607,12 @@ fn is_present(column: &ArrayRef, row: usize) -> bool {
 
 /// A column of numbers, each through `change`; the words are copied, no buffer of the input is in them.
 fn words(column: &ArrayRef, change: impl Fn(u64) -> Option<u64>) -> Option<Cells> {
-    fn all(values: impl Iterator<Item = u64>, column: &ArrayRef, change: impl Fn(u64) -> Option<u64>) -> Cells {
+    words_mut(column, change)
+}
+
+/// The same for a `change` that remembers.
+fn words_mut(column: &ArrayRef, change: impl FnMut(u64) -> Option<u64>) -> Option<Cells> {
+    fn all(values: impl Iterator<Item = u64>, column: &ArrayRef, mut change: impl FnMut(u64) -> Option<u64>) -> Cells {
         let (mut words, mut there) = (Vec::with_capacity(column.len()), Vec::with_capacity(column.len()));
         let nulls = column.nulls();
         for (row, word) in values.enumerate() {
@@ -635,4 +711,65 @@ fn shuffled(permutation: &Permutation, port: u64) -> u64 {
         mapped = step(mapped);
     }
     mapped
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    #![allow(clippy::unwrap_used)]
+    use super::{MEMO_BYTES, MEMO_TEXTS, SHOWN_BYTES, Surroundings, Worker, counted};
+    use crate::address_map::Sites;
+    use crate::keys::{Keys, Rotation};
+    use crate::memory::Memory;
+    use crate::schema::FieldType;
+    use crate::transform::{Shown, Transform};
+    use arrow_array::{ArrayRef, StringArray};
+    use std::sync::Arc;
+
+    fn tagger() -> Worker {
+        let keys = Keys::new(&mut [7; 32]);
+        let around = Surroundings {
+            keys: &keys,
+            clock: keys.clock(Rotation::Run),
+            sites: &Sites::default(),
+            lists: &[],
+            literals: None,
+            domain: "address",
+            epoch: "run",
+            number: 0,
+            memory: &Memory::default(),
+        };
+        Worker::new(&Transform::Tag { domain: String::new() }, FieldType::Host, &around)
+    }
+
+    fn clear(worker: &mut Worker, texts: impl Iterator<Item = String>) -> Vec<u8> {
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let cells = worker.cells(&column, None).unwrap();
+        let super::Cells::Texts(numbers) = cells else { return Vec::new() };
+        worker.texts().text(*numbers.first().unwrap()).to_vec()
+    }
+
+    #[test]
+    fn texts_are_remembered_up_to_the_bounds_and_answered_alike_beyond_them() {
+        let (mut many, name) = (tagger(), |number: usize| format!("host-{number}.example"));
+        let first = clear(&mut many, (0..MEMO_TEXTS - 1).map(name));
+        clear(&mut many, std::iter::once(name(MEMO_TEXTS - 1)));
+        assert_eq!(many.memo.len(), MEMO_TEXTS, "one below the bound is remembered");
+        assert_eq!(clear(&mut many, std::iter::once(name(0))), first);
+        assert_eq!(many.memo.len(), 1, "at the bound the memo starts over");
+        let mut long = tagger();
+        let text = |number: usize| format!("{number:0>width$}", width = MEMO_BYTES / 1024);
+        let first = clear(&mut long, (0..1023).map(text));
+        clear(&mut long, std::iter::once(text(1023)));
+        assert_eq!((long.memo.len(), long.memo_bytes), (1024, MEMO_BYTES));
+        assert_eq!(clear(&mut long, std::iter::once(text(0))), first);
+        assert_eq!(long.memo.len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_is_longer_than_may_be_shown_is_not_counted() {
+        let fits = "x".repeat(SHOWN_BYTES);
+        assert_eq!(counted(Shown::Value, &fits), Some(fits.clone()));
+        assert_eq!(counted(Shown::Value, &(fits + "x")), None);
+    }
 }

@@ -172,7 +172,8 @@ fn truncation_leaves_no_more_of_an_embedded_address_than_of_any_other() {
 
 #[test]
 fn roles_are_words_and_nothing_else() {
-    let sites = Sites { internal: vec![(bytes_of("198.51.100.0"), 118), (bytes_of("2001:db8:77::"), 48)] };
+    let internal = vec![(bytes_of("198.51.100.0"), 118), (bytes_of("2001:db8:77::"), 48)];
+    let sites = Sites { internal, ..Sites::default() };
     let mut map = AddressMap::new(Method::Role, &Keys::new(&mut [1; 32]), "address", "run", &sites);
     for (address, role) in [
         ("198.51.103.255", Role::Internal),

@@ -434,3 +434,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_sample_takes_hosts_whole_and_counts_the_packets_of_the_others() {
+    let udp = |from: [u8; 4], to: [u8; 4]| ethernet(0x0800, &v4(from, to, 17, &[0, 9, 0, 9, 0, 8, 0, 0], &[]));
+    let site: &[u64] = &[0, 0xFFFF_C633_6400, 120];
+    let below: &[u64] = &[1 << 62]; // a quarter
+    let words = [ALL, &[("sample", "host", below), ("sites", "internal", site)]].concat();
+    let mut trace = trace(&words);
+    let mut taken = 0_u64;
+    for host in 0..=255 {
+        let own = [198, 51, 100, host];
+        // Lower and higher than its own: the packet goes with the host of the site, both ways.
+        let leaves: Vec<bool> = [[10, 0, 0, host], [203, 0, 113, 9]]
+            .into_iter()
+            .flat_map(|other| [udp(own, other), udp(other, own)])
+            .map(|frame| cleared(&mut trace, &frame).is_some())
+            .collect();
+        assert!(leaves.iter().all(|one| *one == leaves[0]), "{leaves:?}");
+        taken += u64::from(leaves[0]);
+    }
+    assert!((30..100).contains(&taken), "{taken} of 256 hosts: a quarter, five spreads wide");
+    assert_eq!(trace.sampled_out(), 4 * (256 - taken));
+    // Between hosts that are both outside the lower address decides, both ways alike.
+    for host in 0..50 {
+        let ends = ([192, 0, 2, host], [203, 0, 113, host]);
+        let [one, other] =
+            [udp(ends.0, ends.1), udp(ends.1, ends.0)].map(|frame| cleared(&mut trace, &frame).is_some());
+        assert_eq!(one, other);
+    }
+    for bad in [("sample", "host", &[][..]), ("sample", "flow", below), ("sites", "internal", &[0, 0, 129])] {
+        assert!(Rules::of([bad]).is_err(), "{bad:?}");
+    }
+}

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use crate::error::JailError;
 use crate::record::Record;
-use crate::spec::{Role, Spec, Surroundings};
+use crate::spec::{Role, Spec, Surroundings, within_box};
 use crate::{files, filter, sys};
 
 /// Capabilities of the supervisor, over its own box alone: namespaces for its children (21), their ids (6, 7), dropping
@@ -117,9 +117,10 @@ fn identity(spec: &Spec, record: &mut Record) -> Result<(), JailError> {
     }
     let locked = sys::prctl("PR_SET_SECUREBITS", libc::PR_SET_SECUREBITS, SECURE_BITS, 0).is_ok();
     let host_root = !spec.user_namespace && sys::effective_ids().0 == 0;
+    let own = within_box(spec.uid)?;
     let wanted = match (&spec.surroundings, spec.user_namespace) {
-        (_, true) => Some(spec.uid),
-        (Surroundings::NewBox { uid_base, .. }, false) if host_root => Some(uid_base.saturating_add(spec.uid)),
+        (_, true) => Some(own),
+        (Surroundings::NewBox { uid_base, .. }, false) if host_root => Some(uid_base.saturating_add(own)),
         _ => None,
     };
     match wanted {

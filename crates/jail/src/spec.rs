@@ -2,8 +2,18 @@
 
 use std::os::fd::RawFd;
 
+use crate::error::JailError;
+
 /// Ids that a box has when root starts it: 0 is the supervisor, the others its children's.
 pub const UID_COUNT: u32 = 64;
+
+/// This uid, if a box has it: beyond would be another box's.
+///
+/// # Errors
+/// [`JailError`]: it has not.
+pub fn within_box(uid: u32) -> Result<u32, JailError> {
+    if uid < UID_COUNT { Ok(uid) } else { Err(JailError::rule("uid", "it is not one of the box's")) }
+}
 
 /// Which process of the box; each has its own system-call lists (`calls.rs`, `docs/processes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,4 +140,15 @@ pub struct Spec {
     pub user_namespace: bool,
     /// Readable when the launching process is gone: then the signal of the parent's death can be asked for.
     pub launcher_gone: Option<RawFd>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UID_COUNT, within_box};
+
+    #[test]
+    fn a_uid_beyond_the_range_of_the_box_is_refused() {
+        assert_eq!(within_box(UID_COUNT - 1), Ok(63));
+        assert!(within_box(UID_COUNT).is_err());
+    }
 }

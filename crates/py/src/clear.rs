@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bunker_clear::aggregate::{Aggregate, Measure};
 use bunker_clear::gate::Policy;
 use bunker_clear::gate::{Limits, type_name};
+use bunker_clear::sample::Share;
 use bunker_clear::transform::{Edges, Other, Shown};
 use bunker_clear::window::{MinK, Scanners};
 use bunker_clear::{Field, FieldType, Keys, List, Method, RecordSchema, Refusal, Rotation, Rule, Sites, Transform};
@@ -66,6 +67,7 @@ struct RuleSpec {
     grain_ns: u64,
     span_ns: u64,
     to: u64,
+    scale: u64,
     domain: String,
     ports: Vec<u16>,
     #[pyo3(item("with"))]
@@ -80,11 +82,12 @@ fn rule_of(spec: RuleSpec) -> PyResult<Rule> {
     let RuleSpec { values, other, domain, .. } = spec;
     let missing = |what: &str| PyValueError::new_err(format!("{} without {what}", spec.transform));
     let transform = match (spec.transform.as_str(), spec.k) {
-        ("topk" | "family_major" | "asn" | "country", Some(k)) => Transform::TopK {
+        ("topk" | "family_major" | "asn" | "country" | "oui_top", Some(k)) => Transform::TopK {
             shown: match spec.shown.as_str() {
                 "domain" => Shown::Domain,
                 "family" => Shown::Family,
                 "network" => Shown::Network,
+                "oui" => Shown::Oui,
                 _ => Shown::Value,
             },
             k,
@@ -96,7 +99,7 @@ fn rule_of(spec: RuleSpec) -> PyResult<Rule> {
                 (false, None) => Other::Null,
             },
         },
-        ("topk" | "asn" | "country", None) => return Err(missing("k")),
+        ("topk" | "asn" | "country" | "oui_top", None) => return Err(missing("k")),
         ("family_major", None) => Transform::FamilyMajor,
         ("keep", _) => Transform::Keep,
         ("tag", _) => Transform::Tag { domain },
@@ -126,6 +129,11 @@ fn rule_of(spec: RuleSpec) -> PyResult<Rule> {
         ("class", _) => Transform::Class { list: spec.list.ok_or_else(|| missing("list"))?, other },
         ("service", _) => Transform::Service { ports: spec.ports },
         ("shuffle", _) => Transform::Shuffle,
+        ("const", _) => Transform::Const { value: values.into_iter().next().ok_or_else(|| missing("value"))? },
+        ("enum", _) => Transform::Enumerate,
+        ("rel", _) => Transform::Relative { grain_ns: spec.grain_ns },
+        ("noise", _) => Transform::Noise { scale: spec.scale },
+        ("ja4_a", _) => Transform::Ja4A,
         (unknown, _) => return Err(PyValueError::new_err(format!("no transform {unknown}"))),
     };
     Ok(Rule { name: spec.name, from: spec.from, transform })
@@ -182,6 +190,9 @@ struct PolicySpec {
     rotation: String,
     window: String,
     internal: Vec<(Vec<u8>, u8)>,
+    domains: Vec<String>,
+    sample: HashMap<String, (String, u64)>,
+    delay: bool,
     lists: Vec<HashMap<String, String>>,
     literals: Option<(String, u8, u8)>,
     units: HashMap<String, String>,
@@ -226,7 +237,9 @@ fn policy_of(spec: PolicySpec) -> PyResult<Policy> {
         rules,
         rotation: rotation_of(&spec.rotation)?,
         window: rotation_of(&spec.window)?,
-        sites: Sites { internal },
+        sites: Sites { internal, domains: spec.domains },
+        sample: spec.sample.into_iter().map(|(record, (by, below))| (record, Share { by, below })).collect(),
+        delay: spec.delay,
         lists: spec.lists.into_iter().map(List::from).collect(),
         literals,
         units: spec.units,
@@ -325,6 +338,18 @@ impl Gate {
         self.0.waiting_rows()
     }
 
+    /// Rows and packets that are not in the sample.
+    #[getter]
+    fn sampled_out(&self) -> u64 {
+        self.0.sampled_out()
+    }
+
+    /// Cells that had a value and got no number from `enum`.
+    #[getter]
+    fn unnumbered(&self) -> u64 {
+        self.0.unnumbered()
+    }
+
     /// Windows of aggregates that were not released, for want of budget or noise.
     #[getter]
     fn aggregates_refused(&self) -> u64 {
@@ -358,18 +383,19 @@ pub fn transform_output(
         v4: 24,
         v6: 48,
         edges: None,
-        values: Vec::new(),
+        values: vec!["0".to_owned()],
         range: None,
         other: None,
         other_tag,
         grain_ns: 1,
         span_ns: 1,
         to: 1,
+        scale: 1,
         domain: String::new(),
         ports: Vec::new(),
         joined: None,
         list: Some(0),
-        k: (matches!(transform, "topk" | "asn" | "country") || shown.is_some()).then_some(1),
+        k: (matches!(transform, "topk" | "asn" | "country" | "oui_top") || shown.is_some()).then_some(1),
         n: None,
         shown: shown.unwrap_or_default(),
     };

@@ -14,7 +14,8 @@ import click
 
 from bunker.errors import BoxError, ConfigurationError
 from bunker.native.trace import HeaderTrace
-from bunker.policy.trace import TraceRules, read_trace
+from bunker.policy.trace import TraceRules
+from bunker.policy.trace_file import read_trace
 
 _PIECE = 1 << 20
 _MERGED = 10

@@ -88,6 +88,11 @@ def _print_waiting(console: Console, policy: Policy, record: str) -> None:
     if policy.waits(record):
         until = "the run ends" if policy.window == "run" else f"the {policy.window} is over"
         console.print(f"  rows wait, sealed, until {until}", highlight=False)
+    share = policy.sample.get(record)
+    if share is not None:
+        console.print(
+            f"  rows of a share of {share.share:g} of all {share.by} leave; the key decides whose", highlight=False
+        )
     company = policy.company.get(record)
     if company is not None:
         console.print(

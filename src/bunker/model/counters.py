@@ -74,11 +74,13 @@ class Counter(StrEnum):
     RECORDS_RELEASED = "records_released"
     RECORDS_REFUSED = "records_refused"
     RECORDS_DESTROYED = "records_destroyed"
+    RECORDS_SAMPLED_OUT = "records_sampled_out"
     GATE_REFUSED_FRAME = "gate_refused_frame"
     GATE_REFUSED_SCHEMA = "gate_refused_schema"
     GATE_REFUSED_VALUE = "gate_refused_value"
     GATE_REFUSED_SIZE = "gate_refused_size"
     AGGREGATES_REFUSED = "aggregates_refused"
+    VALUES_UNNUMBERED = "values_unnumbered"
     ANALYZER_FAULTS = "analyzer_faults"
     WORKER_RESTARTS = "worker_restarts"
     DIAGNOSTICS_OMITTED = "diagnostics_omitted"
@@ -158,6 +160,7 @@ MEANINGS: dict[Counter, Meaning] = {
     Counter.RECORDS_DESTROYED: _count(
         "rows", "destroyed before they left: the egress queue was full, or they waited for their window at an abort"
     ),
+    Counter.RECORDS_SAMPLED_OUT: _count("rows", "left out because their unit is not in the policy's sample"),
     Counter.GATE_REFUSED_FRAME: _count("batches", "refused: broken frame on a worker's pipe"),
     Counter.GATE_REFUSED_SCHEMA: _count("batches", "refused: other columns or types than declared"),
     Counter.GATE_REFUSED_VALUE: _count("batches", "refused: a value outside its type's domain"),
@@ -165,6 +168,7 @@ MEANINGS: dict[Counter, Meaning] = {
     Counter.AGGREGATES_REFUSED: _count(
         "windows", "of aggregates that were not released: the budget was spent, or there was no noise"
     ),
+    Counter.VALUES_UNNUMBERED: _count("cells", "left empty because enum had given all its numbers"),
     Counter.ANALYZER_FAULTS: _count("faults", "exceptions and time-outs of analyzers"),
     Counter.WORKER_RESTARTS: _count("restarts", "workers that died and were started again"),
     Counter.DIAGNOSTICS_OMITTED: _count("events", "counted but not listed, because there were too many"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from bunker.model.counters import Counter
 from bunker.model.envelope import Refusal
 from bunker.model.heartbeat import Start
 
@@ -80,6 +81,14 @@ REASONS: dict[Refusal, str] = {
     Refusal.BACKWARDS: "its clock or its keys go back",
     Refusal.BALANCE: "packets, raw bytes or keys are unaccounted for at the end",
 }
+
+
+WITHHELD: dict[Counter, str] = {
+    Counter.RECORDS_DESTROYED: "destroyed before they left",
+    Counter.RECORDS_REFUSED: "of batches that the gate refused",
+    Counter.RECORDS_SAMPLED_OUT: "not in the policy's sample",
+}
+"""What is told of rows that did not leave although a rule would have let them out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +171,9 @@ def told(verdict: Verdict) -> list[str]:
     behind = f"; {verdict.unattested} behind them attested by nobody" if verdict.unattested else ""
     lines.append(f"attested     {verdict.attested} envelopes{behind}")
     lines += [f"rows         {record}: {rows}" for record, rows in sorted(verdict.rows.items())]
+    for counter, what in WITHHELD.items():
+        if verdict.counters.get(counter.value):
+            lines.append(f"withheld     {verdict.counters[counter.value]} rows {what}")
     lines += [f"found        {finding}" for finding in verdict.findings]
     if verdict.word not in (Word.WHOLE, Word.ABORTED):
         lines.append(f"since        {at(verdict.since_ns)}: up to there everything holds")

@@ -25,8 +25,8 @@ from bunker.policy.rules import EPOCHS, Policy, Rule, shown
 from bunker.policy.settings import check_networks, check_settings
 from bunker.policy.tables import Tables
 from bunker.policy.text import PolicyText, did_you_mean
-from bunker.policy.trace import RECORD as PCAP
 from bunker.policy.trace import TraceRules, trace_rules
+from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, THRESHOLDS, TRANSFORMS, TransformKind
 
 FORMAT = 1
@@ -71,6 +71,8 @@ class _Loader:
         window = tables.window(epoch)
         company = tables.company(rules)
         aggregates, epsilon = tables.aggregates(self.schemas)
+        sample = tables.sample(rules, self.schemas)
+        self.delays(tables.delay())
         waiting = set(company) | {record for record, fields in rules.items() if any(rule.waits for rule in fields)}
         policy = Policy(
             name=head["name"],
@@ -83,6 +85,9 @@ class _Loader:
             epoch=epoch,
             window=window,
             internal=tables.internal,
+            domains=tables.domains,
+            sample=sample,
+            delay=tables.delay(),
             lists=tables.lists,
             literals=tables.literals,
             units=tables.units(self.schemas, waiting),
@@ -115,6 +120,13 @@ class _Loader:
             )
         return trace
 
+    def delays(self, delay: bool) -> None:
+        """Packets of a header trace leave as they come: there is no window that they could wait for."""
+        if delay and PCAP in self.content.get("out", {}):
+            raise self.text.refuse(
+                "gate", "delay", f"packets of [out.{PCAP}] cannot wait", "Delete it, or run the trace on its own"
+            )
+
     def head(self, head: Any) -> dict[str, Any]:
         if not isinstance(head, dict):
             raise ConfigurationError(self.text.name, "has no table [policy]", "Add one with format, name and purpose")
@@ -137,6 +149,8 @@ class _Loader:
         """Epochs and windows need a time in each record that depends on them."""
         for record in policy.rules:
             timed = any(field.type is FieldType.TIME and not field.nullable for field in policy.schemas[record].fields)
+            if timed and any(rule.orders and rule.source.nullable for rule in policy.rules[record]):
+                continue
             if not timed and (policy.epoch != "run" or (policy.waits(record) and policy.window != "run")):
                 raise self.text.refuse(
                     f"out.{record}", None, "the record has no time, so it has no epoch", "Give it a field of type Time"
@@ -154,7 +168,13 @@ class _Loader:
             raise self.text.refuse(table, None, "no analyzer emits this record", did_you_mean(record, self.schemas))
         if not isinstance(fields, dict) or not fields:
             raise self.text.refuse(table, None, "has no rules", "Name the fields that leave, or delete the table")
-        return tuple(rule for name, value in fields.items() if (rule := self.rule(schema, name, value)) is not None)
+        rules = tuple(rule for name, value in fields.items() if (rule := self.rule(schema, name, value)) is not None)
+        noisy = [rule.source.name for rule in rules if rule.transform == "noise"]
+        for rule in rules:
+            if rule.transform == "noise" and noisy.count(rule.source.name) > 1:
+                cause = f"{rule.source.name} leaves with two noises, whose mean is nearer to it than either"
+                raise self.text.refuse(table, rule.name, cause, "Release it once")
+        return rules
 
     def rule(self, schema: RecordSchema, name: str, value: Any) -> Rule | None:
         table, text = f"out.{schema.name}", self.text

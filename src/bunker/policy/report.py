@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bunker import limits
 from bunker.model.fields import FieldType
 from bunker.policy.load import Policy, Rule
-from bunker.policy.trace import RECORD as PCAP
+from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, TRANSFORMS
 
 
@@ -60,7 +61,7 @@ def bits_of(rule: Rule, policy: Policy | None = None) -> float:
     """
     one = _one_cell(rule, policy)
     listed = rule.source.type in (FieldType.ADDRESS_LIST, FieldType.TEXT, FieldType.TEXT_LIST)
-    if listed and rule.transform in ("pfx", "cryptopan", "truncate", "role", "keep"):
+    if listed and rule.transform in ("pfx", "cryptopan", "truncate", "role", "keep", "allow"):
         return min(one * _LIST_ITEMS, 64.0 * (1 << 20))
     return one
 
@@ -71,8 +72,16 @@ def _one_cell(rule: Rule, policy: Policy | None) -> float:  # noqa: C901, PLR091
     if rule.waits:
         return _shown_bits(rule, policy)
     match rule.transform:
+        case "const":
+            return 0.0
         case "present":
             return 1.0
+        case "enum" if rule.orders:
+            return math.log2(limits.RECORD_ROWS.default + 1)
+        case "enum":
+            return math.log2(limits.NUMBERED_VALUES.default + 1)
+        case "ja4_a":
+            return math.log2(3 * 10 * 2 * 10**4 * 62**2 + 1)
         case "tag":
             return _TAG_BITS
         case "etld1_tag":
@@ -103,7 +112,7 @@ def _one_cell(rule: Rule, policy: Policy | None) -> float:  # noqa: C901, PLR091
             return math.log2((65 if edges == "log2" else len(edges)) + 1)
         case "service":
             return math.log2(len(settings["ports"]) + 1)
-        case "shift+grain" | "jitter":
+        case "shift+grain" | "jitter" | "rel":
             return math.log2(_YEARS_NS / settings["grain"] + 1)
         case "round":
             return _TYPE_BITS[kind] - math.log2(settings["to"]) + 1
@@ -128,6 +137,8 @@ def _shown_bits(rule: Rule, policy: Policy | None) -> float:
     if "list" in settings and policy is not None:
         entries = policy.lists[settings["list"]]
         clear = math.log2(len(set(entries.values()) if rule.transform in NETWORKS else entries) + 2)
+    elif rule.transform == "oui_top":
+        clear = math.log2(2**22 + 2)
     elif rule.transform == "family_major":
         clear = math.log2(_FAMILIES * _MAJORS + 2)
     else:
@@ -203,7 +214,7 @@ def row_bits(policy: Policy, record: str) -> float:
     return sum(bits_of(rule, policy) for rule in policy.rules.get(record, ()))
 
 
-def _described(rule: Rule) -> str:  # noqa: PLR0911 - one line for each transform
+def _described(rule: Rule) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each transform
     settings = rule.settings
     if rule.waits:
         most = settings.get("n", settings.get("topk"))
@@ -215,6 +226,14 @@ def _described(rule: Rule) -> str:  # noqa: PLR0911 - one line for each transfor
             return "bucket log2" if edges == "log2" else f"bucket {edges}"
         case "allow" | "ext" | "param_names":
             return f"{rule.transform} {_values(settings['values'])} values"
+        case "rel":
+            return f"rel, grain {settings['grain'] / 1e9:g} s"
+        case "noise" if rule.source.type is FieldType.DURATION:
+            return f"noise of scale {settings['scale'] / 1e9:g} s"
+        case "noise":
+            return f"noise of scale {settings['scale']}"
+        case "const":
+            return f"const {settings['value']}"
         case "shift+grain":
             return f"shift+grain {settings['grain'] / 1e9:g} s"
         case "jitter":

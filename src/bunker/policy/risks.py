@@ -23,9 +23,11 @@ from bunker.policy.transforms import NETWORKS
 _PREFIXED = frozenset({"pfx", "cryptopan"})
 _SIZES = frozenset({FieldType.BYTES, FieldType.COUNT})
 _MILLISECOND_NS = 10**6
+_MAILBOX_TAGS = frozenset({"tag", "mail_tag", "etld1_tag"})
+_STATION_TAGS = frozenset({"tag", "tag48", "enum"})
 _COARSE = 512
 """Bytes from which on a rounded size stands for many pages."""
-_NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len"})
+_NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len", "const"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ RISKS: dict[str, RiskKind] = {
         _risk(
             "rare-fingerprint",
             "public partner",
-            "a fingerprint or user agent that only one client has is that client",
+            "a fingerprint or user agent that only one client has is that client, also as a tag: it links his rows",
             'use { do = "topk", k = 50, other = "rare" }, or "family_major"',
         ),
         _risk(
@@ -165,6 +167,26 @@ RISKS: dict[str, RiskKind] = {
             'release one of them, or the address as "tag"',
         ),
         _risk(
+            "first-seen-order",
+            "public",
+            "numbers in the order of first appearance: who sends from addresses of his own now and then knows who came "
+            "between them",
+            'use "tag"',
+        ),
+        _risk(
+            "noise-adds-up",
+            "public",
+            "each row has a noise of its own: the mean of many rows with one value, one page of one server, is that "
+            "value",
+            'use { do = "bucket", edges = "log2" }',
+        ),
+        _risk(
+            "noise-beside-value",
+            "public partner",
+            "a number leaves with noise and once more without: the noise protects nothing that the other tells",
+            "release one of them",
+        ),
+        _risk(
             "noise-beside-rows",
             "public partner",
             "the rows that an aggregate counts leave as well: its noise protects nothing",
@@ -189,10 +211,11 @@ class Finding:
 
 
 def _exact(rule: Rule) -> bool:
-    return rule.transform == "keep" or (rule.transform == "round" and rule.settings["to"] < _COARSE)
+    coarse = rule.settings.get("to", rule.settings.get("scale", 0))
+    return rule.transform == "keep" or (rule.transform in ("round", "noise") and coarse < _COARSE)
 
 
-def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901 - one line for each risk
+def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901, PLR0912 - one line for each risk
     for rule in rules:
         kind, do = rule.source.type, rule.transform
         if kind in (FieldType.ADDRESS, FieldType.ADDRESS_LIST) and do == "keep":
@@ -214,8 +237,15 @@ def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901
         named = kind in (FieldType.HOST, FieldType.URL, FieldType.MAIL_ADDRESS)
         if do == "topk" and "list" not in rule.settings and named:
             yield "clear-names-without-list", rule.name
-        if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do == "keep":
+        if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do in ("keep", "tag"):
             yield "rare-fingerprint", rule.name
+        if do == "enum" and not rule.orders:
+            yield "first-seen-order", rule.name
+        if do == "noise":
+            yield "noise-adds-up", rule.name
+            again = (other for other in rules if other.source.name == rule.source.name and other is not rule)
+            if any(other.transform not in ("present", "const") for other in again):
+                yield "noise-beside-value", rule.name
         if kind is FieldType.DIGEST and do in ("keep", "tag"):
             yield "content-identity", rule.name
 
@@ -295,17 +325,13 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
     epoch = {"run": "the run", "day": "a day", "hour": "an hour"}[policy.epoch]
     tagged = [rule for rules in policy.rules.values() for rule in rules if rule.source.type is FieldType.ADDRESS]
     mapped = {rule.transform for rule in tagged}
-    if mapped & {"tag", *_PREFIXED}:
+    if mapped & {"tag", "enum", *_PREFIXED}:
         lines.append(
             f"with {injected} flows of his own, each recognised: the pseudonyms of up to {injected} addresses he sent "
             f"them to or from, for {epoch}, and with them every row of these addresses"
         )
     if mapped & _PREFIXED:
-        bits = math.log2(known + 1) if known else 0.0
-        lines.append(
-            f"with {known} known addresses under pfx: of any other address on average the first {bits + 1:.0f} bits "
-            f"or more ({known} prefixes; up to 31 for the neighbours of a known one), for {epoch}"
-        )
+        lines.append(_prefix_line(known, epoch))
     if "truncate" in mapped:
         lines.append("truncated addresses are in clear to their prefix: nothing needs to be known")
     named = [
@@ -319,8 +345,16 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
             f"with {injected} names of his own looked up: their pseudonyms, hence who else used these domains in "
             f"{epoch}; common domains also by how often they come"
         )
+    lines += _boxes_and_stations(policy, injected, epoch)
     if any(rule.waits for rules in policy.rules.values() for rule in rules) or policy.company:
         lines.append("with k addresses of his own he passes a threshold of k: it counts addresses, not people")
+    for record, share in policy.sample.items():
+        lines.append(
+            f"of {record} only {share.share:g} of all {share.by} leave, by a draw that he cannot foresee: of "
+            f"{injected} hosts of his own about {share.share * injected:.0f}"
+        )
+    if policy.delay:
+        lines.append(f"when a row came he learns from its fields alone: all rows of {epoch} leave together at its end")
     for aggregate in policy.aggregates:
         lines.append(
             f"of {aggregate.name}, whoever he is: each window changes his odds about one {aggregate.unit} by a factor "
@@ -332,4 +366,32 @@ def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
             f"of the header trace, with {injected} flows of his own: the mapped addresses of both ends of each, for "
             f"{epoch}, and what is in docs/attacks.md"
         )
+        done = {rule.transform for rule in policy.trace.fields}
+        if done & _PREFIXED:
+            lines.append("of the header trace, " + _prefix_line(known, epoch))
+        if "truncate" in done:
+            lines.append("of the header trace, addresses are in clear to their prefix: nothing needs to be known")
     return lines or ["nothing by injection: no pseudonym leaves"]
+
+
+def _prefix_line(known: int, epoch: str) -> str:
+    bits = math.log2(known + 1) if known else 0.0
+    return (
+        f"with {known} known addresses under pfx: of any other address on average the first {bits + 1:.0f} bits "
+        f"or more ({known} prefixes; up to 31 for the neighbours of a known one), for {epoch}"
+    )
+
+
+def _boxes_and_stations(policy: Policy, injected: int, epoch: str) -> Iterator[str]:
+    """What pseudonyms of mailboxes and of interfaces tell who sends mail, or frames in the same network."""
+    rules = [rule for rules in policy.rules.values() for rule in rules]
+    if any(rule.source.type is FieldType.MAIL_ADDRESS and rule.transform in _MAILBOX_TAGS for rule in rules):
+        yield (
+            f"with {injected} mails of his own, each recognised: the pseudonyms of up to {injected} mailboxes or "
+            f"domains that he used or wrote to, for {epoch}, and with them every row of these"
+        )
+    if any(rule.source.type is FieldType.MAC and rule.transform in _STATION_TAGS for rule in rules):
+        yield (
+            f"in the same network as {injected} stations, each recognised: their pseudonyms, for {epoch}, and with "
+            "them every row of these"
+        )

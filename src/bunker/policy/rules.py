@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bunker.model.fields import Field, FieldType, RecordSchema
-from bunker.policy.trace import RECORD as PCAP
 from bunker.policy.trace import TraceRules
+from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, THRESHOLDS
 
 EPOCHS = ("run", "day", "hour")
@@ -32,6 +32,11 @@ class Rule:
         return self.transform in THRESHOLDS or "k" in self.settings
 
     @property
+    def orders(self) -> bool:
+        """Whether it is the order of a window's times, which the window's end decides."""
+        return self.transform == "enum" and self.source.type is FieldType.TIME
+
+    @property
     def domain(self) -> str:
         """Values of one domain look equal if they are."""
         default = "host" if self.source.type in (FieldType.HOST, FieldType.URL) else self.source.type.value
@@ -42,6 +47,7 @@ class Rule:
         settings = self.settings
         edges, values, other = settings.get("edges"), settings.get("values", []), settings.get("other")
         span = isinstance(values, str)
+        constant = [str(settings["value"])] if "value" in settings else []
         return {
             "name": self.name,
             "from": self.source.name,
@@ -49,13 +55,14 @@ class Rule:
             "v4": settings.get("v4", 24),
             "v6": settings.get("v6", 48),
             "edges": [float(edge) for edge in edges] if isinstance(edges, list) else None,
-            "values": [] if span else [str(value) for value in values],
+            "values": [] if span else [str(value) for value in values] + constant,
             "range": tuple(int(end) for end in values.split("-")) if span else None,
             "other": None if other is None else str(other),
             "other_tag": self.waits and other == "etld1_tag",
             "grain_ns": settings.get("grain", 0),
             "span_ns": settings.get("span", 0),
             "to": settings.get("to", 0),
+            "scale": settings.get("scale", 0),
             "domain": settings.get("domain", ""),
             "ports": settings.get("ports", []),
             "with": settings.get("with"),
@@ -72,6 +79,8 @@ def shown(kind: FieldType, transform: str) -> str:
         return "family"
     if transform in NETWORKS:
         return "network"
+    if transform == "oui_top":
+        return "oui"
     return "domain" if kind in _NAMED else "value"
 
 
@@ -81,6 +90,19 @@ class Company:
 
     k: int
     by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Rows of a record leave only for a share of its units, drawn by key: above 0, below 1, of the field `by`."""
+
+    share: float
+    by: str
+
+    @property
+    def below(self) -> int:
+        """A draw of 64 bits must be below."""
+        return round(self.share * 2**64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +167,9 @@ class Policy:
     epoch: str = "run"
     window: str = "run"
     internal: tuple[tuple[bytes, int], ...] = ()
+    domains: tuple[str, ...] = ()
+    sample: Mapping[str, Share] = field(default_factory=dict)
+    delay: bool = False
     lists: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     literals: tuple[str, int, int] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +193,10 @@ class Policy:
     def waits(self, record: str) -> bool:
         """Whether rows of this record wait for their window."""
         watched = self.scanners is not None and self.schemas[record].field("orig_h") is not None
-        return record in self.company or watched or any(rule.waits for rule in self.rules.get(record, ()))
+        rules = self.rules.get(record, ())
+        return (bool(rules) and (self.delay or watched or record in self.company)) or any(
+            rule.waits or rule.orders for rule in rules
+        )
 
     def compiled(self) -> dict[str, Any]:
         """For the core."""
@@ -180,6 +208,9 @@ class Policy:
             "rotation": self.epoch,
             "window": self.window,
             "internal": list(self.internal),
+            "domains": list(self.domains),
+            "sample": {record: (share.by, share.below) for record, share in self.sample.items()},
+            "delay": self.delay,
             "lists": [dict(entries) for entries in self.lists.values()],
             "literals": self.literals,
             "units": dict(self.units),

@@ -8,7 +8,7 @@ from bunker import limits
 from bunker.policy.load import FORMAT, PROFILES
 from bunker.policy.risks import RISKS
 from bunker.policy.rules import EPOCHS
-from bunker.policy.tables import LITERALS, VIOLATIONS
+from bunker.policy.tables import DELAYS, LITERALS, VIOLATIONS
 from bunker.policy.transforms import TRANSFORMS
 
 _WORD: dict[str, Any] = {"type": "string"}
@@ -31,9 +31,16 @@ _SETTINGS: dict[str, dict[str, Any]] = {
             {"type": "string", "pattern": r"^\d+(ms|s|min|h|d)$"},
         ]
     },
+    "scale": {
+        "oneOf": [
+            {"type": "integer", "minimum": 1, "maximum": limits.NOISE_SCALE.default},
+            {"type": "string", "pattern": r"^\d+(ms|s|min|h|d)$"},
+        ]
+    },
     "topk": {"type": "integer", "minimum": 1},
     "v4": {"type": "integer", "minimum": 0, "maximum": 32},
     "v6": {"type": "integer", "minimum": 0, "maximum": 128},
+    "value": {"type": ["string", "integer"]},
     "values": {
         "oneOf": [
             {"type": "array", "minItems": 1, "maxItems": limits.POLICY_VALUES.default},
@@ -124,6 +131,8 @@ def json_schema() -> dict[str, Any]:
         "purpose",
     )
     rows = {"type": "object", "additionalProperties": _table({"min_k": _K, "by": words}, "by")}
+    share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    sample = {"type": "object", "additionalProperties": _table({"share": share, "by": _WORD}, "share")}
     fields = {"type": "object", "propertyNames": names, "additionalProperties": rule, "minProperties": 1}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -137,6 +146,7 @@ def json_schema() -> dict[str, Any]:
                 "sites": _table(
                     {
                         "internal": words,
+                        "domains": words,
                         "services": {"oneOf": [ports, {"type": "object", "additionalProperties": ports}]},
                     }
                 ),
@@ -148,6 +158,8 @@ def json_schema() -> dict[str, Any]:
                         "unit": _WORD,
                         "window": epoch,
                         "rows": rows,
+                        "sample": sample,
+                        "delay": {"enum": list(DELAYS)},
                         "max_output_ratio": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
                         "on_violation": {"enum": list(VIOLATIONS)},
                     }

@@ -16,6 +16,7 @@ _GRAIN = re.compile(r"^(\d+)(ms|s|min|h|d)$")
 _GRAIN_NS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _RANGE = re.compile(r"^(\d{1,5})-(\d{1,5})$")
 NUMBERS = frozenset({FieldType.CODE, FieldType.PORT, FieldType.VLAN})
+_COUNTED = NUMBERS | {FieldType.BYTES, FieldType.COUNT}
 
 
 def check_settings(
@@ -38,6 +39,10 @@ def check_settings(
     for key in ("grain", "span"):
         if key in settings:
             settings[key] = _grain(text, table, name, settings[key], key)
+    if "scale" in settings:
+        settings["scale"] = _scale(text, table, name, settings["scale"], source)
+    if "value" in settings:
+        _constant(text, table, name, settings["value"], source)
     if "to" in settings:
         settings["to"] = _multiple(text, table, name, settings["to"], source)
     if "values" in settings:
@@ -74,6 +79,29 @@ def _multiple(text: PolicyText, table: str, name: str, to: object, source: Field
     if isinstance(to, bool) or not isinstance(to, int) or not 2 <= to <= 1 << 40:
         raise text.refuse(table, name, "to is no whole number from 2 on", "Write to = 1000")
     return to
+
+
+def _scale(text: PolicyText, table: str, name: str, scale: object, source: Field) -> int:
+    """How much noise: whole numbers, of a duration a duration."""
+    most = limits.NOISE_SCALE.default
+    if source.type is FieldType.DURATION:
+        scale = _grain(text, table, name, scale, "scale")
+    if isinstance(scale, bool) or not isinstance(scale, int) or not 1 <= scale <= most:
+        remedy = 'Write scale = "10ms"' if source.type is FieldType.DURATION else "Write scale = 1000"
+        raise text.refuse(table, name, f"scale is no whole number from 1 to {most}", remedy)
+    return scale
+
+
+def _constant(text: PolicyText, table: str, name: str, value: object, source: Field) -> None:
+    """What stands in every row: a number for a number, else a word."""
+    if source.type in _COUNTED:
+        most = 65535 if source.type in NUMBERS else 2**63 - 1
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+            raise text.refuse(table, name, f"value is no whole number from 0 to {most}", "Write value = 0")
+    elif not isinstance(value, str) or not 1 <= len(value.encode()) <= limits.ENUM_WORD_BYTES.default:
+        raise text.refuse(
+            table, name, "value is no word", f'Write value = "x", at most {limits.ENUM_WORD_BYTES.default} bytes'
+        )
 
 
 def _grain(text: PolicyText, table: str, name: str, grain: object, key: str) -> int:

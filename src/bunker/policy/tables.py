@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from bunker import limits
 from bunker.model.fields import FieldType, RecordSchema
 from bunker.native.clear import blake3_hex
-from bunker.policy.rules import EPOCHS, Aggregate, Company, Rule, Scanners
+from bunker.policy.rules import EPOCHS, Aggregate, Company, Rule, Scanners, Share
 from bunker.policy.text import PolicyText, did_you_mean
+from bunker.policy.trace_around import RECORD as PCAP
+from bunker.policy.trace_around import share_of
 
 LITERALS = ("tag", "pfx", "cryptopan", "truncate")
 _UNIT_TYPES = frozenset({FieldType.ADDRESS, FieldType.MAIL_ADDRESS, FieldType.FLOW_ID, FieldType.MAC})
@@ -20,6 +23,8 @@ _WORD_TYPES = frozenset(
 )
 _SUM_TYPES = frozenset({FieldType.BYTES, FieldType.COUNT})
 VIOLATIONS = ("skip-record", "stop")
+DELAYS = ("none", "window")
+_DOMAIN = re.compile(r"^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)+$")
 AGGREGATE_SETTINGS = (
     "of",
     "do",
@@ -41,14 +46,17 @@ class Tables:
     def __init__(self, text: PolicyText, content: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         self.text, self.content = text, content
         self._gate = text.table(
-            content, "gate", ("min_k", "unit", "window", "rows", "max_output_ratio", "on_violation")
+            content,
+            "gate",
+            ("min_k", "unit", "window", "rows", "sample", "delay", "max_output_ratio", "on_violation"),
         )
         self.internal, self.services = self._sites()
+        self.domains = self._domains()
         self.literals = self._literals()
         self.lists = {name: self._list(name, entry, files) for name, entry in content.get("lists", {}).items()}
 
     def _sites(self) -> tuple[tuple[tuple[bytes, int], ...], tuple[int, ...]]:
-        sites = self.text.table(self.content, "sites", ("internal", "services"))
+        sites = self.text.table(self.content, "sites", ("internal", "services", "domains"))
         networks: list[tuple[bytes, int]] = []
         for entry in sites.get("internal", []):
             try:
@@ -68,6 +76,13 @@ class Tables:
                 "sites", "services", "are no ports", "Write services = [53, 80, 443], or { tcp = [...], udp = [...] }"
             )
         return tuple(networks), tuple(services)
+
+    def _domains(self) -> tuple[str, ...]:
+        """Whose mail is the operator's own."""
+        domains = self.content.get("sites", {}).get("domains", [])
+        if not isinstance(domains, list) or not all(isinstance(one, str) and _DOMAIN.match(one) for one in domains):
+            raise self.text.refuse("sites", "domains", "are no domains", 'Write domains = ["example.org"]')
+        return tuple(domains)
 
     def _literals(self) -> tuple[str, int, int] | None:
         addresses = self.text.table(self.content, "addresses", ("names", "v4", "v6"))
@@ -173,6 +188,33 @@ class Tables:
                 raise self.text.refuse("gate", "rows", f"{record} needs min_k", "Write min_k = 20")
             k = self.text.number("gate", "rows", k, 2, limits.THRESHOLD_K.default)
             found[record] = Company(k=k, by=tuple(entry["by"]))
+        return found
+
+    def delay(self) -> bool:
+        """Whether all rows wait for the end of their window."""
+        return self.text.word("gate", "delay", self._gate.get("delay", "none"), DELAYS) == "window"
+
+    def sample(self, rules: Mapping[str, tuple[Rule, ...]], schemas: Mapping[str, RecordSchema]) -> dict[str, Share]:
+        """Records of which only a share of the units leaves. That of the header trace is `trace.py`'s."""
+        found: dict[str, Share] = {}
+        entries = self._gate.get("sample", {})
+        if not isinstance(entries, dict):
+            raise self.text.refuse("gate", "sample", "is no table", "Write sample = { http = { share = 0.1 } }")
+        for record, entry in entries.items():
+            if record == PCAP and PCAP in self.content.get("out", {}):
+                continue
+            if record not in rules:
+                raise self.text.refuse("gate", "sample", f"{record} does not leave", did_you_mean(record, rules))
+            if not isinstance(entry, dict) or not set(entry) <= {"share", "by"}:
+                remedy = f"Write {record} = {{ share = 0.1 }}"
+                raise self.text.refuse("gate", "sample", f"{record} is not a share and by", remedy)
+            by = entry.get("by", self._gate.get("unit", "orig_h"))
+            field = schemas[record].field(str(by))
+            if field is None or field.type not in _UNIT_TYPES:
+                fields = [field.name for field in schemas[record].fields if field.type in _UNIT_TYPES]
+                cause = f"record {record} has no field {by!r} whose values could be drawn"
+                raise self.text.refuse("gate", "sample", cause, did_you_mean(str(by), fields))
+            found[record] = Share(share=share_of(self.text.refuse, record, entry.get("share")), by=field.name)
         return found
 
     def scanners(self) -> Scanners | None:

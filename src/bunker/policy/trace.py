@@ -10,22 +10,19 @@ Rules of this file:
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from bunker.errors import ConfigurationError
 from bunker.native.trace import trace_fault
+from bunker.policy.trace_around import RECORD, AroundRules, Refuse, TraceField, Word, is_whole, near
 from bunker.policy.trace_fields import (
     ADDRESS,
     FIELDS,
     FLAG,
     IP_OPTIONS,
     LENGTHS,
-    SCANNER_MARKS,
     SEQUENCE,
     SIZES,
     STAMPS,
@@ -37,24 +34,8 @@ from bunker.policy.trace_fields import (
 )
 from bunker.policy.trace_risks import Risk, risks_of
 
-RECORD = "pcap"
-"""The record that the analyzer `packets` emits, and the table that clears it."""
-
-Refuse = Callable[[str, str | None, str, str], ConfigurationError]
-Word = tuple[str, str, list[int]]
-
 _GRAIN = re.compile(r"^(\d+)(us|ms|s|min|h)$")
 _GRAIN_NS = {"us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceField:
-    """One rule, for the privacy officer: how the field leaves, what is learnt, the most bits a packet carries in it."""
-
-    name: str
-    transform: str
-    learns: str
-    bits: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,44 +56,9 @@ class TraceRules:
     risks: tuple[Risk, ...]
 
 
-def _near(word: object, known: Iterable[str]) -> str:
-    words = list(known)
-    near = difflib.get_close_matches(str(word), words, n=1)
-    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(words)}"
-
-
-def _whole(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
 @dataclass(slots=True)
-class _Reader:
-    content: Mapping[str, Any]
-    refuse: Refuse
-    words: list[Word] = field(default_factory=list)
-    fields: list[TraceField] = field(default_factory=list)
-    addresses: tuple[str, list[int]] | None = None
-    transforms: dict[str, str] = field(default_factory=dict)
-
-    def word(self, key: str, word: str, numbers: Iterable[int] = ()) -> None:
-        self.words.append((key, word, list(numbers)))
-
-    def told(self, key: str, transform: str, learns: str, bits: float) -> None:
-        self.transforms[key] = transform
-        self.fields.append(TraceField(name=key, transform=transform, learns=learns, bits=bits))
-
-    def settings(self, table: str, key: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, str):
-            return {"do": value}
-        if isinstance(value, dict):
-            return dict(value)
-        raise self.refuse(table, key, "is neither a transform nor a table", 'Write "drop" or { do = ..., ... }')
-
-    def only(self, table: str, content: Mapping[str, Any], known: Iterable[str]) -> None:
-        names = list(known)
-        for key in content:
-            if key not in names:
-                raise self.refuse(table, key, "unknown setting", _near(key, names))
+class _Reader(AroundRules):
+    """`[out.pcap]` and the tables below it."""
 
     def list_of(self, table: str, key: str, value: object, kind: Kind) -> list[int]:
         if not isinstance(value, list) or not value:
@@ -120,10 +66,10 @@ class _Reader:
         if kind.values is not None:
             for item in value:
                 if item not in kind.values:
-                    raise self.refuse(table, key, f"unknown value {item!r}", _near(item, kind.values))
+                    raise self.refuse(table, key, f"unknown value {item!r}", near(item, kind.values))
             return [kind.values[item] for item in value]
         assert kind.numbers is not None
-        if not all(_whole(item, 0, kind.numbers - 1) for item in value):
+        if not all(is_whole(item, 0, kind.numbers - 1) for item in value):
             raise self.refuse(table, key, "values are no list of numbers", f"Use numbers below {kind.numbers}")
         return list(value)
 
@@ -137,7 +83,7 @@ class _Reader:
             return
         known = [*ADDRESS] if kind.address else ["bucket", "keep"] if kind.sizes else [*kind.words]
         if do not in known:
-            raise self.refuse(table, key, f"unknown transform {do!r}", _near(do, ["drop", *known]))
+            raise self.refuse(table, key, f"unknown transform {do!r}", near(do, ["drop", *known]))
         if do == "keep" and not isinstance(settings.pop("because", None), str):
             raise self.refuse(table, key, "keep needs because", 'Write { do = "keep", because = "..." }')
         if kind.address:
@@ -149,7 +95,7 @@ class _Reader:
             numbers = self.list_of(table, key, settings.pop("values", None), kind)
         elif do == "const":
             value = settings.pop("value", None)
-            if not _whole(value, 0, 255):
+            if not is_whole(value, 0, 255):
                 raise self.refuse(table, key, "const needs a value", 'Write { do = "const", value = 64 }')
             numbers = [value]
         elif do == "bucket":
@@ -161,7 +107,7 @@ class _Reader:
     def edges(self, table: str, key: str, edges: object) -> list[int]:
         if edges == "log2":
             return []
-        if not isinstance(edges, list) or not edges or not all(_whole(edge, 0, 2**32) for edge in edges):
+        if not isinstance(edges, list) or not edges or not all(is_whole(edge, 0, 2**32) for edge in edges):
             raise self.refuse(table, key, "edges are no list of numbers", 'Write "log2" or [64, 512, 1500]')
         if sorted(set(edges)) != edges:
             raise self.refuse(table, key, "edges do not grow", "Write them in order, each once")
@@ -172,7 +118,7 @@ class _Reader:
         if do == "truncate":
             for setting, default, most in (("v4", 24, 32), ("v6", 48, 128)):
                 bits = settings.pop(setting, default)
-                if not _whole(bits, 0, most):
+                if not is_whole(bits, 0, most):
                     raise self.refuse(table, key, f"{setting} is no prefix length", f"Use 0 to {most}")
                 numbers.append(bits)
         self.only(table, settings, ())
@@ -221,7 +167,7 @@ class _Reader:
             raise self.refuse(table, key, "allow is no list", "Write allow = [...]")
         for item in allowed:
             if item not in known:
-                raise self.refuse(table, key, f"unknown option {item!r}", _near(item, known))
+                raise self.refuse(table, key, f"unknown option {item!r}", near(item, known))
         return [known[item] for item in allowed]
 
     def extensions(self, table: str, value: Any) -> None:
@@ -232,7 +178,7 @@ class _Reader:
         other = settings.pop("other", "drop-packet")
         self.only(table, settings, ())
         if other not in ("drop-packet", "stop-parse", "skip"):
-            remedy = _near(other, ("drop-packet", "stop-parse", "skip"))
+            remedy = near(other, ("drop-packet", "stop-parse", "skip"))
             raise self.refuse(table, "ext_headers", f"other is {other!r}", remedy)
         self.word("ipv6.ext_headers", other)
 
@@ -261,7 +207,7 @@ class _Reader:
         settings = self.settings(table, "time", value)
         do = settings.pop("do", None)
         if do not in ("shift+grain", "rel"):
-            raise self.refuse(table, "time", f"unknown transform {do!r}", _near(do, ("shift+grain", "rel")))
+            raise self.refuse(table, "time", f"unknown transform {do!r}", near(do, ("shift+grain", "rel")))
         match = _GRAIN.match(str(settings.pop("grain", "")))
         if match is None or int(match[1]) == 0:
             raise self.refuse(table, "time", "grain is no duration", 'Write grain = "1ms"')
@@ -309,55 +255,17 @@ class _Reader:
         for key, ways in WAYS.items():
             way = content.get(key, ways[0])
             if way not in ways:
-                raise self.refuse(table, key, f"is {way!r}", _near(way, ways))
+                raise self.refuse(table, key, f"is {way!r}", near(way, ways))
             self.word(key, way)
         tunnels = content.get("tunnels", [])
         if not isinstance(tunnels, list):
             raise self.refuse(table, "tunnels", "is no list", 'Write tunnels = ["gre"]')
         for item in tunnels:
             if item not in TUNNELS:
-                raise self.refuse(table, "tunnels", f"unknown tunnel {item!r}", _near(item, TUNNELS))
+                raise self.refuse(table, "tunnels", f"unknown tunnel {item!r}", near(item, TUNNELS))
         if tunnels:
             self.word("tunnels", "allow", [TUNNELS.index(item) for item in tunnels])
             self.told("tunnels", f"allow {len(tunnels)}", "the inner headers, by the rules of their layers", 0)
-
-    def services(self) -> None:
-        sites = self.content.get("sites", {})
-        services = sites.get("services", {}) if isinstance(sites, dict) else {}
-        if not isinstance(services, dict):
-            raise self.refuse("sites", "services", "is no table", "Write services = { tcp = [80], udp = [53] }")
-        for protocol, ports in services.items():
-            if protocol not in ("tcp", "udp"):
-                raise self.refuse(
-                    "sites", "services", f"unknown protocol {protocol!r}", _near(protocol, ("tcp", "udp"))
-                )
-            if not isinstance(ports, list) or not all(_whole(port, 0, 65535) for port in ports):
-                raise self.refuse("sites", "services", f"{protocol} is no list of ports", "Write tcp = [80, 443]")
-            self.word(f"services.{protocol}", "list", ports)
-
-    def passes(self) -> None:
-        passes = self.content.get("passes", {})
-        if not isinstance(passes, dict):
-            raise self.refuse("passes", None, "is no table", "Write [passes]")
-        if passes.get("timestamps", "rank") != "rank":
-            raise self.refuse("passes", "timestamps", 'is not "rank"', "There is no other first pass over them")
-        scanners = passes.get("scanners")
-        if scanners is None:
-            return
-        settings = self.settings("passes", "scanners", scanners)
-        do = settings.pop("do", None)
-        if do not in ("split", "drop"):
-            raise self.refuse("passes", "scanners", f"unknown way {do!r}", _near(do, ("split", "drop")))
-        self.only("passes", settings, SCANNER_MARKS)
-        marks = {**SCANNER_MARKS, **settings}
-        ratio = marks["failed_ratio"]
-        whole = all(_whole(marks[key], 2, 4096) for key in ("window", "monotone", "fanout"))
-        if not whole or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-            remedy = "Use whole numbers from 2 to 4096, and a ratio from 0 to 1"
-            raise self.refuse("passes", "scanners", "a mark is out of range", remedy)
-        numbers = [int(marks["window"]), int(marks["monotone"]), int(marks["fanout"]), round(ratio * 1000)]
-        self.word("scanners", do, numbers)
-        self.transforms["scanners"] = do
 
 
 def trace_rules(content: Mapping[str, Any], refuse: Refuse) -> TraceRules | None:
@@ -379,6 +287,7 @@ def trace_rules(content: Mapping[str, Any], refuse: Refuse) -> TraceRules | None
     file = reader.top(table)
     reader.services()
     reader.passes()
+    reader.sample()
     if reader.addresses is not None:
         reader.word("addresses", *reader.addresses)
     head, keys = content.get("policy", {}), content.get("keys", {})
@@ -407,49 +316,3 @@ def trace_rules(content: Mapping[str, Any], refuse: Refuse) -> TraceRules | None
         fields=tuple(reader.fields),
         risks=risks,
     )
-
-
-_TABLES = ("policy", "keys", "sites", "passes", "gate", "lists", "id", "out")
-
-
-def read_trace(text: str, *, name: str) -> TraceRules:
-    """The header trace of a policy file, for `bunker anonymize`: rules for other records are a box's and not looked at.
-
-    Raises:
-        ConfigurationError: no TOML, no `[out.pcap]`, or what `trace_rules` refuses.
-    """
-
-    def refuse(table: str, key: str | None, cause: str, remedy: str) -> ConfigurationError:
-        thing = f"{name}, [{table}]" + (f" {key}" if key else "")
-        return ConfigurationError(thing, cause, remedy, line=_line_of(text, table, key))
-
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(name, f"is not valid TOML ({error})", "Correct the line that is named") from None
-    for table in content:
-        if table not in _TABLES:
-            raise refuse(table, None, "unknown table", _near(table, _TABLES))
-    head = content.get("policy")
-    if not isinstance(head, dict):
-        raise ConfigurationError(name, "has no table [policy]", "Add one with format, name and purpose")
-    for key, expected in (("format", 1), ("default", "drop")):
-        if head.get(key, expected) != expected or (key == "format" and key not in head):
-            raise refuse("policy", key, f"is not {expected!r}", f"Write {key} = {expected!r}")
-    rules = trace_rules(content, refuse)
-    if rules is None:
-        raise ConfigurationError(name, f"has no table [out.{RECORD}]", "It has no rules for a header trace")
-    return rules
-
-
-def _line_of(text: str, table: str, key: str | None) -> int | None:
-    inside = False
-    for number, line in enumerate(text.splitlines(), start=1):
-        head = re.match(r"^\s*\[([^\[\]]+)\]", line)
-        if head:
-            inside = head[1].strip() == table
-            if inside and key is None:
-                return number
-        elif inside and key is not None and re.match(rf"^\s*{re.escape(key)}\s*=", line):
-            return number
-    return None

@@ -114,11 +114,36 @@ _KINDS = (
         "list",
         "the country of the address, if enough different units had to do with it in the window",
     ),
+    _kind(
+        "oui_top",
+        "k n other because",
+        "",
+        "who made the interface, if enough different units have one of this maker in the window",
+    ),
     _kind("service", "ports", "", "a port of the list, or none"),
     _kind("shuffle", "", "", "which rows of an epoch have the same port, and its class"),
+    _kind("const", "", "value", "nothing: every row has the same"),
+    _kind(
+        "enum",
+        "",
+        "",
+        "which rows of an epoch have the same value, and in which order values first appeared; "
+        "of times the order alone",
+    ),
+    _kind(
+        "rel", "", "grain", "order and distance of times to the grain, not the date; the first time of the run is zero"
+    ),
+    _kind(
+        "noise",
+        "",
+        "scale",
+        "about how large the value is; what differs by less than the scale he can hardly tell apart, "
+        "but the mean of many rows with one value tells that value",
+    ),
+    _kind("ja4_a", "", "", "protocol, version and counts of the handshake: a family of clients, not a client"),
 )
 
-THRESHOLDS = frozenset({"topk", "asn", "country"})
+THRESHOLDS = frozenset({"topk", "asn", "country", "oui_top"})
 """Transforms that hold values back whatever their settings are."""
 NETWORKS = {"asn": r"(AS)?\d{1,10}", "country": r"[A-Z]{2}"}
 """Transforms of addresses by a list of prefixes: what the list may call a network."""

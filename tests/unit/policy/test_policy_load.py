@@ -55,6 +55,34 @@ def refusal(text: str) -> str:
         (out('size = { do = "round", to = 1 }'), 6, "no whole number from 2"),
         (out('size = { do = "round", to = "1s" }'), 6, "no whole number from 2"),
         (out('score = { do = "round", to = 5 }'), 6, "does not fit a field of type Score"),
+        (out('size = "noise"'), 6, "noise needs scale"),
+        (out('size = { do = "noise", scale = 0 }'), 6, "no whole number from 1"),
+        (out('size = { do = "noise", scale = 1099511627777 }'), 6, "no whole number from 1"),
+        (out('size = { do = "noise", scale = "1s" }'), 6, "Write scale = 1000"),
+        (out('score = { do = "noise", scale = 5 }'), 6, "does not fit a field of type Score"),
+        (
+            out('size = { do = "noise", scale = 9 }\nagain = { do = "noise", from = "size", scale = 9 }'),
+            6,
+            "leaves with two noises",
+        ),
+        (out('host = "enum"'), 6, "does not fit a field of type Host"),
+        (out('orig_h = { do = "enum", domain = "x" }'), 6, "enum has no setting 'domain'"),
+        (out('ts = "rel"'), 6, "rel needs grain"),
+        (out('size = { do = "rel", grain = "1s" }'), 6, "does not fit a field of type Bytes"),
+        (out('host = "const"'), 6, "const needs value"),
+        (out('host = { do = "const", value = 5 }'), 6, "value is no word"),
+        (out('resp_p = { do = "const", value = 65536 }'), 6, "no whole number from 0 to 65535"),
+        (out('size = { do = "const", value = "x" }'), 6, "no whole number from 0"),
+        (out('agent = "ja4_a"'), 6, "does not fit a field of type UserAgent"),
+        (out('orig_h = { do = "oui_top", k = 5 }'), 6, "does not fit a field of type Address"),
+        (out('host = "tag"') + "[gate]\nsample = 0.1\n", 8, "Write sample = { http"),
+        (out('host = "tag"') + "[gate]\nsample = { visits = { share = 0.1 } }\n", 8, "Did you mean 'visit'?"),
+        (out('host = "tag"') + "[gate]\nsample = { visit = { share = 1 } }\n", 8, "between 0 and 1"),
+        (out('host = "tag"') + "[gate]\nsample = { visit = { share = true } }\n", 8, "between 0 and 1"),
+        (out('host = "tag"') + "[gate]\nsample = { visit = { p = 0.1 } }\n", 8, "not a share and by"),
+        (out('host = "tag"') + '[gate]\nsample = { visit = { share = 0.1, by = "size" } }\n', 8, "could be drawn"),
+        (out('host = "tag"') + "[gate]\ndelay = true\n", 8, "Known: none, window"),
+        (out('host = "tag"') + '[sites]\ndomains = ["@example.org"]\n', 8, "are no domains"),
         (out('orig_h = "asn"'), 6, "asn needs k"),
         (out('orig_h = { do = "asn", k = 5 }'), 6, "asn needs list"),
         (out('host = { do = "country", k = 5 }'), 6, "does not fit a field of type Host"),
@@ -122,8 +150,10 @@ def test_a_list_of_networks_says_nothing_but_what_its_transform_shows(lines: byt
 
 
 def test_no_transform_lets_free_text_out() -> None:
+    of_addresses = {"pfx", "cryptopan", "truncate", "role"}
     for kind in (FieldType.TEXT, FieldType.TEXT_LIST, FieldType.CONTENT):
-        assert set(fitting(kind)) <= {"drop", "present", "len", "count", "pfx", "cryptopan", "truncate", "role"}
+        of_words = {"allow"} if kind is FieldType.TEXT_LIST else set()  # the words are the policy's
+        assert set(fitting(kind)) <= {"drop", "present", "const", "len", "count", *of_addresses, *of_words}
 
 
 def test_every_transform_fits_something_and_says_what_is_learnt() -> None:

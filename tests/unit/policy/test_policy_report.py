@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from policies import SCHEMAS, WHOLE, out, read
+from policies import HEAD, SCHEMAS, WHOLE, out, read
 
 from bunker.policy.report import bits_of, lines_of, row_bits
 from bunker.policy.risks import RISKS, attacker_lines, findings
@@ -21,6 +21,13 @@ from bunker.policy.risks import RISKS, attacker_lines, findings
         ('orig_h = "tag"', 128.0),
         ('orig_h = "role"', math.log2(5)),
         ('resp_p = { do = "service", ports = [80, 443, 22] }', 2.0),
+        ('size = { do = "const", value = 0 }', 0.0),
+        ('orig_h = "enum"', math.log2(2**18 + 1)),
+        ('ts = "enum"', math.log2(2**20 + 1)),
+        ('size = { do = "noise", scale = 9 }', 64.0),
+        ('ja4 = "ja4_a"', math.log2(3 * 10 * 2 * 10**4 * 62**2 + 1)),
+        ('sender = "role"', math.log2(5)),
+        ('mac = { do = "oui_top", k = 5 }', math.log2(2**22 + 2)),
         ('agent = "family_major"', math.log2(23 * 1001 + 1)),
     ],
 )
@@ -33,7 +40,7 @@ def test_no_cell_of_a_whole_policy_is_a_text_of_64_kib() -> None:
     policy = read(WHOLE)
     lines = [line for line in lines_of(policy) if line.bits is not None]
     wide = {line.field for line in lines if (line.bits or 0) > 4096}
-    assert wide == {"notes"}, "a list of addresses is the one wide cell: as many as its text had"
+    assert wide == {"notes", "hits"}, "lists are the wide cells: as many items as there were"
     assert row_bits(policy, "visit") == pytest.approx(sum(line.bits or 0 for line in lines if line.record == "visit"))
     dropped = {line.field for line in lines_of(policy) if line.bits is None and line.record == "visit"}
     assert dropped == {"method"}
@@ -59,3 +66,54 @@ def test_findings_name_their_place() -> None:
     places = {finding.place for finding in findings(read(WHOLE))}
     assert {"visit", "visit.path"} <= places
     assert set(SCHEMAS) == {"visit", "timeless"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "risks"),
+    [
+        ('orig_h = "enum"', {"first-seen-order"}),
+        ('order = { do = "enum", from = "ts" }', set()),
+        ('size = { do = "noise", scale = 1000 }', {"noise-adds-up"}),
+        ('size = { do = "noise", scale = 9 }', {"noise-adds-up", "exact-sizes"}),
+        (
+            'size = { do = "noise", scale = 1000 }\nagain = { do = "bucket", from = "size", edges = "log2" }',
+            {"noise-adds-up", "noise-beside-value"},
+        ),
+        ('size = { do = "noise", scale = 1000 }\nthere = { do = "present", from = "size" }', {"noise-adds-up"}),
+        ('ts = { do = "rel", grain = "1s" }', set()),
+    ],
+)
+def test_what_is_known_to_be_bad_about_numbers_is_named(lines: str, risks: set[str]) -> None:
+    accept = "accept = " + str(sorted(risks & {"noise-beside-value"})).replace("'", '"') + "\n"
+    policy = read(HEAD + accept + f"[out.visit]\n{lines}\n")
+    named = {"first-seen-order", "noise-adds-up", "noise-beside-value", "exact-sizes", "exact-times"}
+    assert {finding.risk.name for finding in findings(policy)} & named == risks
+
+
+def test_an_attacker_is_told_what_a_sample_and_a_delay_leave_him() -> None:
+    lines = " ".join(attacker_lines(read(WHOLE), injected=100, known=1))
+    assert "of 100 hosts of his own about 25" in lines and "leave together at its end" in lines
+    plain = " ".join(attacker_lines(read(out('orig_h = "tag"')), injected=100, known=1))
+    assert "about 25" not in plain and "leave together" not in plain
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('sender = "mail_tag"', "with 7 mails of his own"),
+        ('sender = "etld1_tag"', "mailboxes or domains"),
+        ('mac = "tag48"', "in the same network as 7 stations"),
+        ('orig_h = "enum"', "with 7 flows of his own"),
+    ],
+)
+def test_every_pseudonym_is_told_of(line: str, said: str) -> None:
+    assert said in " ".join(attacker_lines(read(out(line)), injected=7, known=1))
+    assert attacker_lines(read(out(line.split(" ", maxsplit=1)[0] + ' = "present"')), injected=7, known=1) == [
+        "nothing by injection: no pseudonym leaves"
+    ]
+
+
+def test_a_tag_of_a_rare_fingerprint_is_a_risk() -> None:
+    text = HEAD + 'accept = ["rare-fingerprint"]\n[out.visit]\nja4 = "tag"\n'
+    assert "visit.ja4" in {one.place for one in findings(read(text)) if one.risk.name == "rare-fingerprint"}
+    assert not any(one.risk.name == "rare-fingerprint" for one in findings(read(out('ja4 = "ja4_a"'))))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bunker.errors import ConfigurationError
-from bunker.policy.trace import read_trace
+from bunker.policy.trace_file import read_trace
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "header-trace"
 HEAD = """
@@ -122,3 +122,20 @@ def test_structure_in_addresses_is_a_risk_in_public_alone() -> None:
     assert read_trace(policy(rest=rest), name="p").risks == ()
     public = policy(rest=rest).replace('purpose = "t"', 'purpose = "t"\nprofile = "public"')
     assert "pfx-for-a-whole-run" in str(refused(public))
+
+
+def test_a_sample_of_hosts_becomes_words_with_the_networks_of_the_site() -> None:
+    gate = "[gate]\nsample = { pcap = { share = 0.25 } }\n"
+    sites = '[sites]\ninternal = ["198.51.100.0/24", "2001:db8::/32"]\n'
+    rules = read_trace(policy(rest=gate + sites), name="p")
+    assert ("sample", "host", [1 << 62]) in rules.words
+    assert [numbers for key, _, numbers in rules.words if key == "sites"] == [
+        [0, 0xFFFF_C633_6400, 120],
+        [0x2001_0DB8 << 32, 0, 32],
+    ]
+    assert any(field.name == "sample" and "0.25" in field.transform for field in rules.fields)
+    assert "sample" not in words(policy(rest=sites))
+    for bad in ("{ share = 0 }", "{ share = 1.0 }", '{ share = 0.5, by = "orig_h" }', "0.5", "{ p = 0.5 }"):
+        message = str(refused(policy(rest=gate.replace("{ share = 0.25 }", bad))))
+        assert "sample" in message and "share" in message
+    assert "no network" in str(refused(policy(rest=gate + sites.replace("198.51.100.0", "198.51.100.1"))))

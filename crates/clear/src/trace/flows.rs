@@ -376,3 +376,38 @@ fn shuffled(port: u16, maps: &Maps, pair: [u8; 16], side: u8, services: &PortSet
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation, clippy::arithmetic_side_effects)]
+    use super::{FLOWS, FlowKey, Flows};
+    use crate::keys::Keys;
+    use crate::trace::maps::{Maps, wide};
+    use crate::trace::rules::Rules;
+    use bunker_wire::flowhash::Seed;
+
+    fn key(number: usize) -> FlowKey {
+        FlowKey::of(wide((number as u32).to_be_bytes()), wide([198, 51, 100, 1]), [1, 2], 6).0
+    }
+
+    #[test]
+    fn the_table_of_flows_starts_over_when_it_is_full_and_offsets_stay() {
+        let seed = Seed::new([1; 16]);
+        let maps = Maps::new(&Rules::default(), &Keys::new(&mut [7; 32]), "run", seed);
+        let mut flows = Flows::new(seed);
+        let offsets = |flows: &mut Flows, number| {
+            let place = flows.place(key(number), &maps, None);
+            flows.flows.get(place).map(|flow| flow.offsets)
+        };
+        let first = offsets(&mut flows, 0);
+        for number in 1..FLOWS {
+            flows.place(key(number), &maps, None);
+        }
+        assert_eq!((flows.flows.len(), flows.resets), (FLOWS, 0));
+        flows.place(key(FLOWS - 1), &maps, None);
+        assert_eq!(flows.resets, 0, "a known flow needs no room");
+        flows.place(key(FLOWS), &maps, None);
+        assert_eq!((flows.flows.len(), flows.resets), (1, 1));
+        assert_eq!(offsets(&mut flows, 0), first);
+    }
+}

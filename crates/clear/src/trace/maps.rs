@@ -100,3 +100,47 @@ impl Maps {
         self.small.next(drawn, value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation, clippy::arithmetic_side_effects)]
+    #![allow(clippy::indexing_slicing)]
+    use super::{MACS, Maps, SCANNERS, wide};
+    use crate::keys::Keys;
+    use crate::trace::rules::Rules;
+    use bunker_wire::flowhash::Seed;
+
+    fn maps() -> (Maps, Keys) {
+        let keys = Keys::new(&mut [7; 32]);
+        (Maps::new(&Rules::default(), &keys, "run", Seed::new([1; 16])), keys)
+    }
+
+    #[test]
+    fn macs_are_remembered_up_to_the_bound_and_mapped_alike_beyond_it() {
+        let (mut maps, _) = maps();
+        let mac =
+            |number: usize| [0, 0x1b, (number >> 24) as u8, (number >> 16) as u8, (number >> 8) as u8, number as u8];
+        let first = maps.mac(mac(0));
+        for number in 1..MACS {
+            maps.mac(mac(number));
+        }
+        assert_eq!(maps.macs.len(), MACS);
+        maps.mac(mac(MACS));
+        assert_eq!(maps.macs.len(), 1, "the memo starts over");
+        assert_eq!(maps.mac(mac(0)), first);
+    }
+
+    #[test]
+    fn scanners_beyond_the_bound_share_a_map_that_is_nobody_elses() {
+        let (mut maps, keys) = maps();
+        let target = wide([198, 51, 100, 7]);
+        let mut of = |number: usize| maps.addresses(Some(wide([10, 0, 0, number as u8])), &keys, "run").map(target);
+        let own: Vec<[u8; 16]> = (0..SCANNERS).map(&mut of).collect();
+        let distinct: std::collections::HashSet<_> = own.iter().collect();
+        assert_eq!(distinct.len(), SCANNERS);
+        let (beyond, further) = (of(SCANNERS), of(SCANNERS + 1));
+        assert_eq!(beyond, further, "they share one");
+        assert!(!own.contains(&beyond) && of(0) == own[0]);
+        assert_ne!(maps.addresses(None, &keys, "run").map(target), beyond);
+    }
+}

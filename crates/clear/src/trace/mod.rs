@@ -22,7 +22,10 @@ pub mod survey;
 use bunker_wire::flowhash::Seed;
 use bunker_wire::packet::Packet;
 
+use crate::address_map::{Role, Sites};
 use crate::keys::{Clock, Keys, Rotation};
+use crate::sample::Sampler;
+use crate::schema::FieldType;
 use burst::BURST;
 use encode::{Encoder, Trail};
 use facts::{Facts, Layer};
@@ -48,12 +51,22 @@ pub enum Fate {
     Unwanted,
     /// A scanner's.
     Scanner,
+    /// Of a host that is not in the sample.
+    SampledOut,
 }
 
 impl Fate {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Released, Self::Unread, Self::Malformed, Self::Cut, Self::Fragment, Self::Unwanted, Self::Scanner];
+    pub const ALL: [Self; 8] = [
+        Self::Released,
+        Self::Unread,
+        Self::Malformed,
+        Self::Cut,
+        Self::Fragment,
+        Self::Unwanted,
+        Self::Scanner,
+        Self::SampledOut,
+    ];
 
     /// One word.
     #[must_use]
@@ -66,6 +79,7 @@ impl Fate {
             Self::Fragment => "fragment",
             Self::Unwanted => "unwanted",
             Self::Scanner => "scanner",
+            Self::SampledOut => "sampled_out",
         }
     }
 }
@@ -100,7 +114,8 @@ pub struct Trace {
     epoch: i64,
     epoch_name: String,
     facts: Facts,
-    counts: [u64; 7],
+    counts: [u64; 8],
+    maybe_sampler: Option<Sampler>,
 }
 
 impl Trace {
@@ -113,6 +128,7 @@ impl Trace {
         let epoch = i64::MIN;
         let epoch_name = clock.name(epoch);
         let maps = Maps::new(&rules, &keys, &epoch_name, seed);
+        let maybe_sampler = rules.sample.map(|_| Sampler::new(&keys, clock, FieldType::Address, epoch));
         Self {
             rules,
             keys: Some(keys),
@@ -125,7 +141,8 @@ impl Trace {
             epoch,
             epoch_name,
             facts: Facts::default(),
-            counts: [0; 7],
+            counts: [0; 8],
+            maybe_sampler,
         }
     }
 
@@ -142,7 +159,7 @@ impl Trace {
     pub(crate) fn expect<'a>(&self, packets: impl Iterator<Item = &'a Facts> + Clone) {
         self.flows.expect(packets.clone().filter_map(flow_of));
         let mut ends = [[0; 16]; 2 * BURST];
-        let found = packets.filter_map(|facts| facts.layers.iter().find_map(ends_of)).flatten();
+        let found = packets.filter_map(|facts| facts.layers.iter().find_map(ip_ends)).flatten();
         for (place, end) in ends.iter_mut().zip(found) {
             *place = end;
         }
@@ -172,6 +189,12 @@ impl Trace {
     ) -> Result<Cleared, Fate> {
         self.turn_epoch(ts_ns);
         let Some(keys) = &self.keys else { return Err(Fate::Unwanted) };
+        if let (Some(below), Some(sampler)) = (self.rules.sample, &self.maybe_sampler)
+            && let Some(ends) = ends_of(facts)
+            && !sampler.takes(&drawn_of(ends, &self.rules.sites), below)
+        {
+            return Err(Fate::SampledOut);
+        }
         let maybe_scanner = self.survey.as_ref().and_then(|survey| scanner_of(facts, survey));
         if maybe_scanner.is_some() && self.rules.scanners == Scanners::Drop {
             return Err(Fate::Scanner);
@@ -212,8 +235,15 @@ impl Trace {
             self.epoch = number;
             self.epoch_name = self.clock.name(number);
             self.maps = Maps::new(&self.rules, keys, &self.epoch_name, self.seed);
+            self.maybe_sampler = self.rules.sample.map(|_| Sampler::new(keys, self.clock, FieldType::Address, number));
             self.flows.clear();
         }
+    }
+
+    /// Packets that are not in the sample.
+    #[must_use]
+    pub fn sampled_out(&self) -> u64 {
+        self.counts.get(Fate::SampledOut as usize).copied().unwrap_or(0)
     }
 
     /// Packets by what became of them, and how often the flow table started over.
@@ -229,6 +259,7 @@ impl Trace {
             let mut nothing = [0; 32];
             self.maps = Maps::new(&self.rules, &Keys::new(&mut nothing), "over", self.seed);
             self.flows.clear();
+            self.maybe_sampler = None;
             keys.forget();
         }
     }
@@ -238,7 +269,7 @@ impl Trace {
 fn flow_of(facts: &Facts) -> Option<FlowKey> {
     let mut ends = None;
     facts.layers.iter().find_map(|layer| {
-        ends = ends_of(layer).or(ends);
+        ends = ip_ends(layer).or(ends);
         let (ports, protocol) = match layer {
             Layer::Tcp { ports, .. } => (ports, 6),
             Layer::Udp { ports, .. } => (ports, 17),
@@ -249,7 +280,7 @@ fn flow_of(facts: &Facts) -> Option<FlowKey> {
 }
 
 /// The two ends that a header of IP names.
-const fn ends_of(layer: &Layer) -> Option<[[u8; 16]; 2]> {
+const fn ip_ends(layer: &Layer) -> Option<[[u8; 16]; 2]> {
     match layer {
         Layer::V4 { source, destination, .. } => Some([wide(*source), wide(*destination)]),
         Layer::V6 { source, destination, .. } => Some([*source, *destination]),
@@ -259,13 +290,24 @@ const fn ends_of(layer: &Layer) -> Option<[[u8; 16]; 2]> {
 
 /// The scanner among the ends of a packet's outermost addresses.
 fn scanner_of(facts: &Facts, survey: &Survey) -> Option<[u8; 16]> {
-    facts
-        .layers
-        .iter()
-        .find_map(|layer| match layer {
-            Layer::Arp { sender_ip, target_ip, .. } => Some([wide(*sender_ip), wide(*target_ip)]),
-            other => ends_of(other),
-        })?
-        .into_iter()
-        .find(|address| survey.is_scanner(*address))
+    ends_of(facts)?.into_iter().find(|address| survey.is_scanner(*address))
+}
+
+/// The outermost addresses of a packet.
+fn ends_of(facts: &Facts) -> Option<[[u8; 16]; 2]> {
+    facts.layers.iter().find_map(|layer| match layer {
+        Layer::Arp { sender_ip, target_ip, .. } => Some([wide(*sender_ip), wide(*target_ip)]),
+        other => ip_ends(other),
+    })
+}
+
+/// The host that a packet is in the sample with: the operator's, or of two that are alike in that the one with the smaller address, so
+/// that both directions have the same.
+fn drawn_of([one, other]: [[u8; 16]; 2], sites: &Sites) -> [u8; 16] {
+    let is_internal = |address: &[u8; 16]| sites.role(address) == Role::Internal;
+    match (is_internal(&one), is_internal(&other)) {
+        (true, false) => one,
+        (false, true) => other,
+        _ => one.min(other),
+    }
 }

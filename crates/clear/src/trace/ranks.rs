@@ -143,3 +143,48 @@ impl Ranking {
         u32::try_from(at).ok()?.checked_add(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation, clippy::arithmetic_side_effects)]
+    use super::{FAR, NEAR, RANKED, Ranking, Ranks, STAMPS};
+    use crate::trace::flows::FlowKey;
+
+    #[test]
+    fn ranks_are_remembered_of_the_newest_stamps() {
+        for (mut room, most) in [(FAR, STAMPS as u32), (0, NEAR as u32)] {
+            let mut ranks = Ranks::default();
+            for value in 0..most {
+                assert_eq!(ranks.of(value * 10, &mut room), value + 1);
+            }
+            assert_eq!(ranks.of(0, &mut room), 1, "the oldest is known");
+            assert_eq!(ranks.of(most * 10, &mut room), most + 1);
+            assert_eq!(ranks.of(0, &mut room), 2, "forgotten: the rank of the oldest that is known");
+            assert_eq!(ranks.known(0), 0);
+        }
+    }
+
+    #[test]
+    fn memory_for_many_stamps_is_taken_from_the_room_and_given_back() {
+        let (mut ranks, mut room) = (Ranks::default(), FAR);
+        for value in 0..NEAR as u32 {
+            ranks.of(value, &mut room);
+        }
+        assert_eq!(room, FAR, "few need none");
+        ranks.of(NEAR as u32, &mut room);
+        assert_eq!((room, ranks.forget()), (FAR - 1, true));
+        assert!(!ranks.forget());
+    }
+
+    #[test]
+    fn stamps_beyond_the_bound_are_omitted_and_counted() {
+        let key = FlowKey::of([1; 16], [2; 16], [1, 2], 6).0;
+        let mut ranking = Ranking { held: RANKED - 1, ..Ranking::default() };
+        ranking.note(key, false, 1);
+        assert_eq!((ranking.held, ranking.omitted), (RANKED, 0));
+        ranking.note(key, false, 2);
+        assert_eq!((ranking.held, ranking.omitted), (RANKED, 1));
+        ranking.settle();
+        assert_eq!([ranking.rank(key, false, 1), ranking.rank(key, false, 2)], [Some(1), None]);
+    }
+}

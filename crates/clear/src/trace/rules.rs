@@ -4,7 +4,7 @@
 //! 1. Nothing is named, nothing leaves: the default of every rule is drop, and a dropped field is zeros.
 //! 2. A rule is (key, word, numbers); what is not understood is refused ([`BadRule`]), not passed over.
 use super::facts::Tunnel;
-use crate::address_map::Method;
+use crate::address_map::{Method, Sites};
 use crate::keys::Rotation;
 
 macro_rules! keys {
@@ -277,6 +277,10 @@ pub struct Rules {
     pub udp_services: PortSet,
     pub scanners: Scanners,
     pub marks: ScannerMarks,
+    /// Hosts whose packets leave: a draw must be below. None: all.
+    pub sample: Option<u64>,
+    /// Networks of the operator: of two hosts the one in them is drawn.
+    pub sites: Sites,
     pub grain_ns: Option<u64>,
     pub relative_time: bool,
     pub wire_len: Sizes,
@@ -358,6 +362,8 @@ impl Default for Rules {
             udp_services: Default::default(),
             scanners: Default::default(),
             marks: Default::default(),
+            sample: Default::default(),
+            sites: Default::default(),
             grain_ns: Default::default(),
             relative_time: Default::default(),
             wire_len: Default::default(),
@@ -567,6 +573,16 @@ impl Rules {
                     fanout: u32::try_from(*fanout).ok()?,
                     failed: u32::try_from(*failed).ok()?,
                 };
+            }
+            "sample" => {
+                let ("host", [below]) = (word, numbers) else { return None };
+                self.sample = Some(*below);
+            }
+            "sites" => {
+                let ("internal", [high, low, length]) = (word, numbers) else { return None };
+                let address = u128::from(*high) << 64 | u128::from(*low);
+                let length = u8::try_from(*length).ok().filter(|length| *length <= 128)?;
+                self.sites.internal.push((address.to_be_bytes(), length));
             }
             "time" => match (word, numbers) {
                 ("shift+grain", [grain]) if *grain > 0 => self.grain_ns = Some(*grain),

@@ -199,3 +199,26 @@ impl Survey {
         !self.scanners.is_empty() && self.scanners.contains(&Address(address).0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation, clippy::arithmetic_side_effects)]
+    use super::{SOURCES, Survey};
+    use crate::trace::maps::wide;
+    use crate::trace::rules::Rules;
+    use bunker_wire::flowhash::Seed;
+
+    #[test]
+    fn sources_beyond_the_bound_are_counted_and_not_watched() {
+        let mut survey = Survey::new(&Rules::default(), Seed::new([1; 16]));
+        let source = |number: usize| wide((number as u32).to_be_bytes());
+        for number in 0..SOURCES {
+            survey.reaches(source(number), wide([10, 0, 0, 1]));
+        }
+        assert_eq!((survey.sources.len(), survey.omitted), (SOURCES, 0));
+        survey.reaches(source(SOURCES), wide([10, 0, 0, 1]));
+        assert_eq!((survey.sources.len(), survey.omitted), (SOURCES, 1));
+        survey.reaches(source(0), wide([10, 0, 0, 2]));
+        assert_eq!(survey.omitted, 1, "those that are watched still are");
+    }
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bunker.model.heartbeat import OutputField, OutputSchema
 from bunker.native.clear import Gate
 from bunker.policy.load import Policy
-from bunker.policy.trace import RECORD as PCAP
+from bunker.policy.trace_around import RECORD as PCAP
 
 _ARROW = {
     "text": "Utf8",

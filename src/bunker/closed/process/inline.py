@@ -92,6 +92,8 @@ class _Inline:
 
     def pulse(self) -> Pulse:
         """What a heartbeat says now."""
+        self.counters[Counter.RECORDS_SAMPLED_OUT] = self.gate.sampled_out
+        self.counters[Counter.VALUES_UNNUMBERED] = self.gate.unnumbered
         return Pulse(now_ns=time.time_ns(), monotonic_ns=time.monotonic_ns(), counters=self.counters)
 
     def beat(self) -> None:
@@ -188,6 +190,7 @@ def run_inline(bundle: Bundle, files: tuple[Path, ...], egress_fd: int) -> list[
         try:
             return _run(bundle, files, output, stack)
         except _Violated:
+            output.counters[Counter.RECORDS_DESTROYED] += output.gate.waiting_rows
             output.gate.forget()
             output.write(output.envelopes.abort(output.pulse(), reason=AbortReason.POLICY))
             raise BoxError(

@@ -271,6 +271,8 @@ class Releaser:
 
     def _counted(self) -> dict[Counter, int]:
         self.counters.set(Counter.EGRESS_WAITING_BYTES, self.outlet.waiting)
+        self.counters.set(Counter.RECORDS_SAMPLED_OUT, self.gate.sampled_out)
+        self.counters.set(Counter.VALUES_UNNUMBERED, self.gate.unnumbered)
         return combined(page.snapshot() for page in self.pages)
 
     def _put(self, envelope: bytes) -> None:
