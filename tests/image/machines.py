@@ -24,6 +24,7 @@ from tpms import tpm_for_qemu
 from bunker.experiment.bundle import Bundle, read_bundle
 from bunker.image.launch import Image, Machine, Wishes, connected, prepare
 from bunker.image.qemu import Acceleration, Line
+from bunker.image.traffic import Netdev
 from bunker.model.heartbeat import Heartbeat
 from bunker.open.receive import receive_stream
 from bunker.open.verdict import Verdict
@@ -172,7 +173,7 @@ def started(
     if live:
         wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         wire.bind(str(work / "wire"))
-        capture = f"dgram,local.type=unix,local.path={work}/nic,remote.type=unix,remote.path={work}/wire"
+        capture = Netdev(words=f"dgram,local.type=unix,local.path={work}/nic,remote.type=unix,remote.path={work}/wire")
     with socket.create_server(place) as listener, tpm_for_qemu(work / "tpm") if tpm else nullcontext():
         egress = "{}:{}".format(*listener.getsockname())
         line = change(prepare(image, bundle, work, egress=egress, files=files, capture=capture, wishes=wishes))
@@ -213,6 +214,7 @@ class _Words:
 
     def __init__(self, line: Line, change: Callable[[list[str]], list[str]]) -> None:
         self._line, self._change = line, change
+        self.capture_fd = line.capture_fd
 
     def words(self) -> list[str]:
         return self._change(self._line.words())
