@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 import socket
@@ -182,7 +183,10 @@ def test_what_a_host_plugs_into_slots_gets_no_driver(image: Image, work: Path) -
         driven = {device.name for device in pci_devices(control) if device.has_driver(control)}
         # The control: the machine's own devices have drivers, and show it.
         assert "own" in driven
-        assert control.say("info usb").count("Device 0.0,") == len(ON_USB)
+        # On the USB bus: the first thing that a driver of the controller does is to give each device a number.
+        numbers = re.findall(r"Device 0\.(\d+),", control.say("info usb"))
+        assert len(numbers) >= len(ON_USB)
+        assert set(numbers) == {"0"}
         if image.manifest.identity.kind is Kind.SEALED:
             assert driven.isdisjoint({*HOT_PLUGGED, "usb"})
         else:

@@ -80,6 +80,7 @@ class Macvtap:
         Path("/proc/sys/net/ipv6/conf", self.over, "disable_ipv6").write_text("1")
         for name in (self._near, self._far, self.over):
             _ip("link", "set", name, "up")
+        _ip("link", "set", self.over, "allmulticast", "on")
         return self
 
     def __exit__(
@@ -87,12 +88,14 @@ class Macvtap:
     ) -> None:
         subprocess.run(["ip", "link", "del", self._near], check=False, capture_output=True)
 
-    def send(self, frames: Iterable[bytes]) -> None:
-        """Onto the cable, towards the card."""
+    def send(self, frames: list[bytes]) -> None:
+        """Onto the cable, towards the card; slowly, because a macvtap's queue is short and makes nobody wait."""
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
             wire.bind((self._near, 0))
-            for frame in frames:
-                _send(wire, frame)
+            for at in range(0, len(frames), 40):
+                for frame in frames[at : at + 40]:
+                    _send(wire, frame)
+                time.sleep(0.1)
 
     def heard(self) -> int:
         """Packets that came from the card's side so far."""

@@ -18,6 +18,7 @@ from bunker.errors import ConfigurationError
 _PCI: Final = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _NAME: Final = re.compile(r"[^,/:\s]{1,15}")
 _DRIVER: Final = "vfio-pci"
+_PROMISCUOUS, _ALL_MULTICAST = 0x100, 0x200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,12 @@ def cable_of(interface: str, *, root: Path = Path("/")) -> Cable:
         return Tap(name=interface)
     nodes = sorted((place / "macvtap").glob("tap*"))
     if nodes:
+        if not int((place / "flags").read_text(), 16) & (_ALL_MULTICAST | _PROMISCUOUS):
+            raise ConfigurationError(
+                f"interface {interface}",
+                "leaves out what is sent to many (multicast)",
+                f"ip link set dev {interface} allmulticast on",
+            )
         return Macvtap(name=interface, node=root / "dev" / nodes[0].name)
     if place.exists():
         raise ConfigurationError(

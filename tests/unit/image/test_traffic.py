@@ -15,8 +15,10 @@ from bunker.image.traffic import Macvtap, Netdev, Passthrough, Tap, cable_of, op
 def host(tmp_path: Path) -> Path:
     """A host with a tap, a macvtap, an ordinary interface, and four cards."""
     net, cards = tmp_path / "sys/class/net", tmp_path / "sys/bus/pci/devices"
-    for name in ("mirror0/tun_flags", "over0/macvtap/tap7", "eth0/operstate"):
+    for name in ("mirror0/tun_flags", "over0/macvtap/tap7", "some0/macvtap/tap8", "eth0/operstate"):
         (net / name).mkdir(parents=True)
+    (net / "over0/flags").write_text("0x1203\n")
+    (net / "some0/flags").write_text("0x1003\n")
     for number, driver in enumerate(("vfio-pci", "igb", None, "vfio-pci")):
         place = cards / f"0000:03:00.{number}"
         place.mkdir(parents=True)
@@ -40,6 +42,7 @@ def test_a_tap_a_macvtap_and_a_card_can_be_handed_over(host: Path) -> None:
     ("interface", "cause"),
     [
         ("eth0", "cannot be handed to a machine as it is"),
+        ("some0", "multicast.*allmulticast on"),
         ("eth1", "there is none of that name"),
         ("0000:03:00.1", "is not bound to vfio-pci"),
         ("0000:03:00.2", "is not bound to vfio-pci"),
