@@ -15,7 +15,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -301,20 +301,26 @@ def _dead(image: Image, work: Path, name: str, **started_with: object) -> Runnin
     return running
 
 
-@pytest.mark.parametrize("part", ["superblock", "middle", "hash-tree", "last-data"])
+@pytest.mark.parametrize("part", ["superblock", "scattered", "hash-tree", "last-data"])
 def test_a_flipped_byte_in_the_root_stops_the_start(part: str, image: Image, work: Path) -> None:
     root = work / f"root-{part}.img"
     shutil.copyfile(image.directory / "root.img", root)
     data = image.manifest.identity.root_blocks * 4096
-    # The tree's second block: the first is the superblock, which nobody reads.
-    at = {"superblock": 40, "middle": data // 2, "hash-tree": data + 4096 + 8, "last-data": data - 4096 - 100}[part]
+    places: dict[str, Iterable[int]] = {
+        "superblock": [40],
+        # A byte in every sixteenth block: most of the root is libraries that nobody reads before the box starts.
+        "scattered": range(16 * 4096, data, 16 * 4096),
+        # The tree's second block: the first is its superblock, which nobody reads.
+        "hash-tree": [data + 4096 + 8],
+        # The file system's tables stand at its end.
+        "last-data": range(data - data // 8, data, 512),
+    }
     with root.open("r+b") as file:
-        # A whole stretch: not every block is read before the box starts.
-        size = {"middle": data // 4, "last-data": data // 4}.get(part, 1)
-        file.seek(at - size // 2 if size > 1 else at)
-        piece = file.read(size)
-        file.seek(-size, 1)
-        file.write(bytes(byte ^ 1 for byte in piece))
+        for at in places[part]:
+            file.seek(at)
+            (byte,) = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte ^ 1]))
     running = _dead(image, work, f"flip-{part}", change=lambda line: replace(line, root=root))
     assert running.verdict is not None
     assert running.verdict.word is Word.TRUNCATED
