@@ -445,27 +445,6 @@ def test_live_traffic_comes_out_cleared(image: Image, work: Path, packets: list[
     assert search(b"".join(written_blocks(running.spool)), CANARIES, shortest=6) == []
 
 
-def test_a_servers_card_captures_in_a_machine(image: Image, work: Path, packets: list[bytes]) -> None:
-    """A card that is handed through (vfio) needs a driver in the machine; QEMU's copy of a card stands for it."""
-    if image.manifest.identity.kind is not Kind.SEALED:
-        pytest.skip("Debian's kernel for clouds has no drivers of cards")
-
-    def with_card(words: list[str]) -> list[str]:
-        at = next(n for n, word in enumerate(words) if word.startswith("virtio-net-pci,netdev=capture,"))
-        return [*words[:at], f"e1000e,netdev=capture,mac={CAPTURE_MAC},romfile=", *words[at + 1 :]]
-
-    one = study(work / "card", policy=POLICY + HTTP_OUT + FLOW_OUT, capture='duration = "60s"')
-    with started(image, one.file, work / "e", live=True, words=with_card) as running:
-        running.wait_for_beat(2)
-        running.send(packets)
-        running.wait_until_off()
-        heard = running.heard()
-    assert running.verdict is not None
-    assert running.verdict.word is Word.WHOLE
-    assert running.verdict.counters["packets_received"] == len(packets)
-    assert heard == []
-
-
 def test_ctrl_c_ends_a_live_run_in_order(image: Image, work: Path, packets: list[bytes]) -> None:
     """By the command, as an operator does it; what was captured is analysed and released."""
     one = study(work / "ended", policy=POLICY + HTTP_OUT + FLOW_OUT)

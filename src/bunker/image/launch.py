@@ -27,7 +27,7 @@ from bunker.image.kernel import Kind
 from bunker.image.manifest import Manifest
 from bunker.image.programs import find
 from bunker.image.qemu import Acceleration, Confidential, Line
-from bunker.image.traffic import Cable, Macvtap, open_macvtap
+from bunker.image.traffic import Cable, Macvtap, Passthrough, open_macvtap
 
 _PROBE_S, _PROBE_MB = 30.0, 512
 _SPOOL_OVERHEAD = 96 << 20
@@ -92,6 +92,13 @@ def prepare(
         raise ConfigurationError("a diagnostic image", "never touches traffic", "Build the sealed one")
     if wishes.confidential is not None:
         refuse_without_hardware(wishes.confidential)
+    if isinstance(capture, Passthrough):
+        # Before the machine is: it would find no interface to capture from, and be off without a word.
+        raise ConfigurationError(
+            f"card {capture.address}",
+            "has no driver in the kernel for virtual machines",
+            "Capture with a macvtap over it, or write an appliance with the image for servers (docs/image.md)",
+        )
     orders = Orders(
         bundle=bundle.digest,
         way=Way(mac=qemu.LINK_MAC, address=qemu.GUEST, prefix=qemu.PREFIX, target=qemu.TARGET, port=qemu.PORT),
