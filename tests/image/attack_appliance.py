@@ -25,6 +25,9 @@ from bunker.open.verdict import Word
 
 CANARIES = make_canaries("the appliance")
 FIRMWARE = Path("/usr/share/OVMF")
+_ESP_AT, _ESP_BYTES = 1 << 20, 64 << 20
+_DOS_HEADER_UNUSED = 0x20
+"""A byte that neither firmware nor kernel reads, so that the changed kernel runs."""
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +102,52 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
     assert readable <= 5
 
 
+def test_a_changed_kernel_is_shown_by_the_tpm_and_the_menus_words_are_ignored(sealed: Image, work: Path) -> None:
+    """Somebody changes the disk: one bit of the kernel's file, and a command line in the boot menu."""
+    one = study(work / "changed-study", capture='duration = "3600s"')
+    disk, esp = work / "changed", work / "changed-esp"
+    make_disk(sealed, one.file, disk)
+    kernel = bytearray((sealed.directory / DISK_KERNEL).read_bytes())
+    kernel[_DOS_HEADER_UNUSED] ^= 1
+    (work / "changed.efi").write_bytes(kernel)
+    entry = b"title Bunker\nefi /EFI/bunker/restricted.efi\n"
+    (work / "changed.conf").write_bytes(entry + b"options init=/usr/bin/python3.11 rd.break resume=/dev/vda\n")
+    with disk.open("r+b") as whole:
+        whole.seek(_ESP_AT)
+        esp.write_bytes(whole.read(_ESP_BYTES))
+        for name, place in (("efi", "EFI/bunker/restricted.efi"), ("conf", "loader/entries/restricted.conf")):
+            copy = ["mcopy", "-o", "-i", str(esp), str(work / f"changed.{name}"), f"::{place}"]
+            subprocess.run(copy, check=True, env={"MTOOLS_SKIP_CHECK": "1", "PATH": "/usr/bin:/bin"})
+        whole.seek(_ESP_AT)
+        whole.write(esp.read_bytes())
+    with started(sealed, one.file, work / "z", live=True, words=from_disk(disk, work), tpm=True) as running:
+        running.wait_for_beat(1)
+        running.ask_to_end()
+        running.wait_until_off()
+    assert running.verdict is not None
+    assert running.verdict.word is Word.WHOLE
+    start = running.verdict.start
+    assert start is not None
+    assert start.image == sealed.manifest.digest  # its own word; the words of the menu changed nothing
+    found = faults(start, Expected(kernels=sealed.manifest.kernels, loaders=sealed.manifest.loaders))
+    assert "another kernel than the image's was started" in found
+
+
 def _start_of(disk: Path, label: str) -> int:
     listed = subprocess.run(["/usr/sbin/sgdisk", "-p", str(disk)], check=True, capture_output=True, text=True).stdout
     return next(int(line.split()[1]) * 512 for line in listed.splitlines() if line.rstrip().endswith(label))
 
 
-def test_the_published_configuration_is_the_one_that_was_built(sealed: Image) -> None:
-    identity = sealed.manifest.identity
+def the_published_configuration_is_the_built_one(image: Image) -> None:
+    """Of any image with a kernel of its own."""
+    identity = image.manifest.identity
     page = ROOT / "docs" / "kernel" / f"{identity.variant.value}-{identity.kind.value}.config"
     tool = runpy.run_path(str(ROOT / "tools" / "kernel_config.py"))
-    assert page.read_text().partition("\n")[2] == tool["published"]((sealed.directory / CONFIG).read_text())
+    assert page.read_text().partition("\n")[2] == tool["published"]((image.directory / CONFIG).read_text())
+
+
+def test_the_published_configuration_is_the_one_that_was_built(sealed: Image) -> None:
+    the_published_configuration_is_the_built_one(sealed)
 
 
 def test_two_disks_of_one_experiment_are_the_same_bytes(sealed: Image, work: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import socket
 import threading
 import time
@@ -24,12 +25,14 @@ from tpms import tpm_for_qemu
 from bunker.experiment.bundle import Bundle, read_bundle
 from bunker.image.launch import Image, Machine, Wishes, connected, prepare
 from bunker.image.qemu import Acceleration, Line
+from bunker.image.traffic import Netdev
 from bunker.model.heartbeat import Heartbeat
 from bunker.open.receive import receive_stream
 from bunker.open.verdict import Verdict
 
 BOOT_S = 900.0
 """Emulated on a loaded machine; half a minute on a free one."""
+STARVED_RUNS_S, STARVED_STANDS_S = 0.008, 0.09
 BLOCK = 4096
 UEFI = Path("/usr/share/ovmf/OVMF.fd")
 """Code and variables in one file, for machines whose variables need not be kept."""
@@ -128,6 +131,53 @@ class Running:
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class PciDevice:
+    """A device on the machine's bus."""
+
+    name: str
+    """The id that QEMU was given; empty if none was."""
+    address: int
+    """Bus, slot and function, as the configuration port takes them."""
+
+    def has_driver(self, control: Control) -> bool:
+        """Whether a driver has taken it: its interrupts by message are on, or it may use memory by itself and has none.
+
+        Firmware switches the second on as well, never the first; what was plugged in later no firmware has seen.
+        """
+        command, status = self._read(control, 4) & 0xFFFF, self._read(control, 4) >> 16
+        at = self._read(control, 0x34) & 0xFC if status & 0x10 else 0
+        by_message = False
+        while at:
+            head = self._read(control, at)
+            kind, enabled = head & 0xFF, {_MSI: 1 << 16, _MSI_X: 1 << 31}
+            if kind in enabled:
+                by_message = True
+                if head & enabled[kind]:
+                    return True
+            at = head >> 8 & 0xFC
+        return not by_message and bool(command & _BUS_MASTER)
+
+    def _read(self, control: Control, register: int) -> int:
+        control.say(f"o/w 0xcf8 {0x80000000 | self.address | register:#x}")
+        return int(control.say("i/w 0xcfc").split("=")[1], 16)
+
+
+_MSI, _MSI_X, _BUS_MASTER = 0x05, 0x11, 0x4
+
+
+def pci_devices(control: Control) -> list[PciDevice]:
+    """All of a machine that stands still."""
+    found: list[PciDevice] = []
+    waiting = [device for bus in control("query-pci") for device in bus["devices"]]
+    while waiting:
+        device = waiting.pop()
+        waiting += device.get("pci_bridge", {}).get("devices", [])
+        address = device["bus"] << 16 | device["slot"] << 11 | device["function"] << 8
+        found.append(PciDevice(name=device["qdev_id"], address=address))
+    return found
+
+
 def log_of(line: Line) -> str:
     """Process 1's words, of a quick image."""
     if line.log is None or not line.log.exists():
@@ -172,7 +222,7 @@ def started(
     if live:
         wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         wire.bind(str(work / "wire"))
-        capture = f"dgram,local.type=unix,local.path={work}/nic,remote.type=unix,remote.path={work}/wire"
+        capture = Netdev(words=f"dgram,local.type=unix,local.path={work}/nic,remote.type=unix,remote.path={work}/wire")
     with socket.create_server(place) as listener, tpm_for_qemu(work / "tpm") if tpm else nullcontext():
         egress = "{}:{}".format(*listener.getsockname())
         line = change(prepare(image, bundle, work, egress=egress, files=files, capture=capture, wishes=wishes))
@@ -213,9 +263,30 @@ class _Words:
 
     def __init__(self, line: Line, change: Callable[[list[str]], list[str]]) -> None:
         self._line, self._change = line, change
+        self.capture_fd = line.capture_fd
 
     def words(self) -> list[str]:
         return self._change(self._line.words())
+
+
+@contextmanager
+def starved(machine: Machine) -> Iterator[None]:
+    """The host gives the machine eight milliseconds of every hundred, as one that is overloaded does."""
+    fed = threading.Event()
+
+    def starve() -> None:
+        while machine.running() and not fed.wait(STARVED_RUNS_S):
+            os.kill(machine.pid, signal.SIGSTOP)
+            fed.wait(STARVED_STANDS_S)
+            os.kill(machine.pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=starve)
+    thread.start()
+    try:
+        yield
+    finally:
+        fed.set()
+        thread.join()
 
 
 def restartable(words: list[str]) -> list[str]:

@@ -15,9 +15,10 @@ import pytest
 from boxes import FLOW_OUT, HTTP_OUT, POLICY, balanced, bunker, counters, events, rows, study
 from canary import make_canaries, search_tree
 from canary_capture import write_canary_capture
-from machines import Running, log_of, readable_blocks, started
+from machines import BOOT_S, Running, log_of, readable_blocks, started
 
-from bunker.image.launch import Image
+from bunker.image.launch import Image, ends_by_itself
+from bunker.image.qemu import Acceleration
 from bunker.model.attestation import key_fingerprint
 from bunker.open.attestation import Expected, faults
 from bunker.open.verdict import Word
@@ -119,3 +120,11 @@ def test_the_spool_disk_is_noise(run: Running, capture: Path) -> None:
     assert readable == 0
     # The control: what the method says of a disk that is not encrypted.
     assert readable_blocks(capture)[1] > 0
+
+
+def test_a_way_of_running_it_is_taken_if_the_image_starts_under_it(image: Image) -> None:
+    """What decides between KVM and TCG, asked about TCG: the image must end by itself when it gets no run disk."""
+    assert ends_by_itself(image, Acceleration.TCG, timeout_s=BOOT_S)
+    # The controls: a machine that hangs, and one that QEMU does not start.
+    assert not ends_by_itself(image, Acceleration.TCG, timeout_s=1)
+    assert not ends_by_itself(image, Acceleration.TCG, timeout_s=BOOT_S, root=image.directory / "none")

@@ -4,7 +4,7 @@ Rules of this file:
 1. What the operator sees and gets is what `--closed-box process` shows and stores: the open box does not know the
    difference but by the statements' tier and image.
 2. A machine can be asked for one thing, an end in order: any byte on the connection that it opened. That is what the
-   first Ctrl-C sends; the second pulls the plug, and what was not released is gone.
+   first Ctrl-C sends; the second, or SIGQUIT, pulls the plug, and what was not released is gone.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 
 import click
 
-from bunker.closed.egress.target import open_egress
+from bunker.closed.egress.relay import Relay
+from bunker.closed.egress.target import FileTarget, open_egress, parse_target
 from bunker.closed.process.setup import Source
-from bunker.errors import ConfigurationError
+from bunker.errors import BoxError
 from bunker.experiment.bundle import Bundle
 from bunker.image.build import default_place
 from bunker.image.kernel import Kind, Variant
 from bunker.image.launch import Image, Machine, Wishes, connected, machine_directory, prepare
 from bunker.image.qemu import Line
+from bunker.image.traffic import cable_of
 from bunker.open.receive import receive_stream
 from bunker.open.verdict import told
 from bunker.open.watch import Watch
@@ -37,14 +41,24 @@ _QUICK = "image is a QUICK one, for tests: its kernel is the distribution's and 
 
 
 def run_machine(
-    bundle: Bundle, source: Source, directory: Path | None, target: str | None, *, image: Path | None, wishes: Wishes
+    bundle: Bundle,
+    source: Source,
+    directory: Path | None,
+    target: str | None,
+    *,
+    patience_s: float,
+    image: Path | None,
+    wishes: Wishes,
 ) -> int:
     """Run a bundle in the sealed image.
 
+    Args:
+        patience_s: With a target: how long a receiver that is gone is waited for when the run is over.
     Returns:
         The exit code.
     Raises:
-        ConfigurationError: no image, or the traffic cannot be handed to a machine. BoxError: it did not start.
+        ConfigurationError: no image, or the traffic cannot be handed to a machine. BoxError: it did not start, or the
+            target did not take the end of the run.
     """
     found = Image.open(image or default_place(Kind.SEALED, Variant.VM))
     click.echo(f"image {found.manifest.digest} ({found.manifest.identity.kind.value})", err=True)
@@ -52,7 +66,7 @@ def run_machine(
         click.echo(_QUICK, err=True)
     with machine_directory() as work, socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        onward = None if target is None else _onward(target)
+        onward = None if target is None else Onward(target, sealed=bundle.experiment.seal_to is not None)
         line = _line(found, bundle, source, work, egress=f"127.0.0.1:{port}", wishes=wishes)
         machine = _started(line)
         with _Ending(machine) as ending:
@@ -60,7 +74,15 @@ def run_machine(
             ending.link = reading
             try:
                 if onward is not None:
-                    return _relay(reading, onward, machine)
+                    delivered = onward.carry(os.dup(reading), patience_s=patience_s, hurry=ending.when_destroyed)
+                    status = machine.wait()
+                    if not delivered and not ending.destroyed:
+                        raise BoxError(
+                            onward.target,
+                            "did not take the end of the run",
+                            "What it has is a truncated stream; start it earlier",
+                        )
+                    return 1 if status or ending.destroyed else 0
                 assert directory is not None
                 with Watch() as watch:
                     verdict = receive_stream(reading, directory, on_heartbeat=watch.heartbeat)
@@ -73,45 +95,55 @@ def run_machine(
         return verdict.exit_code
 
 
-def _relay(reading: int, onward: socket.socket, machine: Machine) -> int:
-    """Hand on what the machine sends, unread, until it or the open box ends.
+class Onward:
+    """The open box that is elsewhere: what the machine sends is carried there, unread.
 
-    Returns:
-        The exit code: whether everything was handed on.
+    Args:
+        target: As `bunker run --to`.
+        sealed: The stream is sealed to the open box.
+    Raises:
+        ConfigurationError: it cannot be opened, or nobody answers.
     """
-    with onward:
-        try:
-            while piece := os.read(reading, _PIECE):
-                onward.sendall(piece)
-        except OSError:
-            machine.power_off()
-            return 1
-    return 1 if machine.wait() else 0
+
+    def __init__(self, target: str, *, sealed: bool) -> None:
+        self.target, self._sealed = target, sealed
+        self._first = open_egress(target)
+
+    def carry(self, reading: int, *, patience_s: float, hurry: Callable[[Callable[[], None]], None]) -> bool:
+        """Until the machine has ended. Whether everything was handed on.
+
+        Args:
+            reading: The machine's connection; closed at the end.
+            hurry: Is given what to call when the run is to be over soon.
+        """
+        if isinstance(parse_target(self.target), FileTarget):
+            return self._write(reading)
+        relay = Relay(
+            reading,
+            self._first,
+            connect=lambda: open_egress(self.target),
+            clock=time.monotonic,
+            tell=lambda line: click.echo(f"bunker: {line}", err=True),
+            sleep=time.sleep,
+            sealed=self._sealed,
+            patience_s=patience_s,
+        )
+        hurry(relay.hurry)
+        return relay.run()
+
+    def _write(self, reading: int) -> bool:
+        with os.fdopen(self._first, "wb", buffering=0) as file, os.fdopen(reading, "rb", buffering=0) as machine:
+            with suppress(ConnectionResetError):  # the plug was pulled
+                while piece := machine.read(_PIECE):
+                    while piece:
+                        piece = piece[file.write(piece) :]
+            os.fsync(file.fileno())
+        return True
 
 
 def _line(image: Image, bundle: Bundle, source: Source, work: Path, *, egress: str, wishes: Wishes) -> Line:
-    capture = None if source.interface is None else _capture(source.interface)
+    capture = None if source.interface is None else cable_of(source.interface)
     return prepare(image, bundle, work, egress=egress, files=source.files, capture=capture, wishes=wishes)
-
-
-def _capture(interface: str) -> str:
-    """What QEMU is told of an interface: a tap by its name, a PCI address, or a netdev in QEMU's own words."""
-    if Path("/sys/class/net", interface, "tun_flags").exists():
-        return f"tap:{interface}"
-    if Path("/sys/class/net", interface).exists():
-        raise ConfigurationError(
-            f"interface {interface}",
-            "cannot be handed to a machine as it is",
-            "Bind its card to vfio-pci and give the PCI address, or mirror it onto a tap (docs/image.md)",
-        )
-    return interface
-
-
-def _onward(target: str) -> socket.socket:
-    """A connection to the open box, write-only."""
-    if target.startswith(("unix:", "file:")) or ":" not in target:
-        raise ConfigurationError(f"target {target}", "is no address", "A machine sends to HOST:PORT; or use -o DIR")
-    return socket.socket(fileno=open_egress(target))
 
 
 def _started(line: Line) -> Machine:
@@ -120,18 +152,26 @@ def _started(line: Line) -> Machine:
 
 
 class _Ending:
-    """What Ctrl-C and SIGTERM do while a machine runs. Whatever ends the block, the machine is off after it."""
+    """What Ctrl-C, SIGTERM and SIGQUIT do while a machine runs. However the block ends, the machine is off after it."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.link = -1
         """The machine's connection; -1: there is none."""
+        self.destroyed = False
+        """Whether the plug was pulled by the operator."""
         self._asked = False
+        self._hurry: Callable[[], None] = lambda: None
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> _Ending:
         self._before = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, self._destroy)
         return self
+
+    def when_destroyed(self, call: Callable[[], None]) -> None:
+        """What else is to happen when the operator pulls the plug."""
+        self._hurry = call
 
     def __exit__(self, *_: object) -> None:
         self._machine.power_off()
@@ -147,5 +187,10 @@ class _Ending:
                 os.write(self.link, _END)
                 click.echo("bunker: the machine is asked to end in order; once more: power off", err=True)
                 return
+        self._destroy()
+
+    def _destroy(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         click.echo("bunker: power off; what was not released is gone", err=True)
+        self.destroyed = True
         self._machine.power_off()
+        self._hurry()

@@ -162,7 +162,7 @@ def run(  # noqa: PLR0917 - click passes options by name
             firmware=firmware,
             tpm=tpm,
         )
-        context.exit(run_machine(bundle, source, directory, target, image=image, wishes=wishes))
+        context.exit(run_machine(bundle, source, directory, target, patience_s=patience, image=image, wishes=wishes))
     if target is not None:
         context.exit(_run_to(bundle, source, target, patience, base=experiment.parent))
     assert directory is not None

@@ -132,7 +132,7 @@ def _quick(folder: Path, root: Root, new: Path, tree: Path, told: Callable[[str]
     identity = _identity(root, Kind.QUICK, Variant.VM, kernel.source, kernel.inputs)
     (new / KERNEL).write_bytes(kernel.image)
     build_initramfs(tree, kernel, root.verity, image=identity.digest, target=new / INITRAMFS)
-    line = "panic=-1 secretmem.enable=1 lockdown=confidentiality init_on_free=1 ipv6.disable_ipv6=1"
+    line = f"panic=-1 {kernels.STARVED} secretmem.enable=1 lockdown=confidentiality init_on_free=1 ipv6.disable_ipv6=1"
     package = kernel.package
     parts = [*_parts(root), Part(name=package.name, version=package.version, sha256=package.sha256)]
     return _manifest(identity, line, new, parts)

@@ -33,6 +33,9 @@ from bunker.image.programs import require, run
 SOURCE: Final = "linux-source-6.1"
 QUICK: Final = "linux-image-cloud-amd64"
 _PLACEHOLDER = "@CMDLINE@"
+STARVED: Final = "no_timer_check"
+"""An emulated processor that the host lets wait for a tenth of a second loses ticks; the kernel then says that the
+timer does not work, and panics. Nothing made since the IO-APIC's first years needs the check."""
 _BUILD: Final[dict[str, str]] = {
     "KBUILD_BUILD_USER": "bunker",
     "KBUILD_BUILD_HOST": "image",
@@ -180,11 +183,12 @@ def tree_of(kernel: Kernel) -> Path:
 
 def command_line(verity: Verity, *, image: str, device: str, consoles: tuple[str, ...] = ()) -> str:
     """The built-in command line of a sealed kernel: the root it trusts, the image it is, and what it switches on."""
+    # rootwait does not help a mapped root: the table is made once, so its disk is waited for before.
     table = f"root,,,ro,0 {verity.sectors} verity {verity.table(device)}"
     words = [
-        f'dm-mod.create=\\"{table}\\"',
+        f'dm-mod.create=\\"{table}\\" dm-mod.waitfor={device}',
         "root=/dev/dm-0 rootfstype=squashfs ro rootwait init=/sbin/init",
-        "panic=-1 memtest=1 secretmem.enable=1 mitigations=auto",
+        f"panic=-1 {STARVED} memtest=1 secretmem.enable=1 mitigations=auto",
         *(f"console={console}" for console in consoles),
         f"BUNKER_IMAGE={image} BUNKER_KERNEL=own",
     ]

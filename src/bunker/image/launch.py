@@ -27,8 +27,9 @@ from bunker.image.kernel import Kind
 from bunker.image.manifest import Manifest
 from bunker.image.programs import find
 from bunker.image.qemu import Acceleration, Confidential, Line
+from bunker.image.traffic import Cable, Macvtap, Passthrough, open_macvtap
 
-_PROBE_S = 30.0
+_PROBE_S, _PROBE_MB = 30.0, 512
 _SPOOL_OVERHEAD = 96 << 20
 """What the spool's file system takes for itself, generously: 1/40 of the size and this."""
 
@@ -77,7 +78,7 @@ def prepare(
     *,
     egress: str,
     files: tuple[Path, ...] = (),
-    capture: str | None = None,
+    capture: Cable | None = None,
     wishes: Wishes,
 ) -> Line:
     """Make the run disk and the spool in `work`, and the machine's command line.
@@ -91,6 +92,13 @@ def prepare(
         raise ConfigurationError("a diagnostic image", "never touches traffic", "Build the sealed one")
     if wishes.confidential is not None:
         refuse_without_hardware(wishes.confidential)
+    if isinstance(capture, Passthrough):
+        # Before the machine is: it would find no interface to capture from, and be off without a word.
+        raise ConfigurationError(
+            f"card {capture.address}",
+            "has no driver in the kernel for virtual machines",
+            "Capture with a macvtap over it, or write an appliance with the image for servers (docs/image.md)",
+        )
     orders = Orders(
         bundle=bundle.digest,
         way=Way(mac=qemu.LINK_MAC, address=qemu.GUEST, prefix=qemu.PREFIX, target=qemu.TARGET, port=qemu.PORT),
@@ -111,6 +119,7 @@ def prepare(
         spool=spool,
         captures=files,
         capture=capture,
+        capture_fd=open_macvtap(capture) if isinstance(capture, Macvtap) else None,
         egress=egress,
         memory_mb=wishes.memory_mb,
         processors=wishes.processors,
@@ -158,20 +167,43 @@ def refuse_without_hardware(kind: Confidential) -> None:
 
 
 def working_acceleration(image: Image) -> Acceleration:
-    """KVM if a kernel boots under it within a time limit, else TCG.
+    """KVM if the image starts under it within a time limit, else TCG.
 
-    The device node alone says little: nested or filtered KVM accepts a guest and then hangs. The image's own kernel is
-    started without any disk: it must end by itself, because it finds no root.
+    The device node alone says little: nested or filtered KVM accepts a guest and then hangs.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return Acceleration.TCG
-    line = [find("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-m", "512M"]
-    line += ["-machine", "q35,accel=kvm", "-cpu", "host", "-kernel", str(image.directory / build.KERNEL)]
-    line += ["-append", "panic=-1"]
+    return Acceleration.KVM if ends_by_itself(image, Acceleration.KVM, timeout_s=_PROBE_S) else Acceleration.TCG
+
+
+def ends_by_itself(image: Image, acceleration: Acceleration, *, timeout_s: float, root: Path | None = None) -> bool:
+    """Whether the image, started with its root and nothing else, switches off: its process 1 then finds no run disk.
+
+    Args:
+        root: Another root disk than the image's.
+    """
+    quick = image.manifest.identity.kind is Kind.QUICK
+    line = Line(
+        kernel=image.directory / build.KERNEL,
+        initramfs=image.directory / build.INITRAMFS if quick else None,
+        command_line=image.manifest.command_line if quick else None,
+        root=root or image.directory / build.ROOT,
+        run_disk=None,
+        spool=None,
+        memory_mb=_PROBE_MB,
+        acceleration=acceleration,
+    )
+    words = line.words()
     with suppress(subprocess.TimeoutExpired, OSError):
-        if subprocess.run(line, capture_output=True, timeout=_PROBE_S, check=False).returncode == 0:
-            return Acceleration.KVM
-    return Acceleration.TCG
+        done = subprocess.run(
+            [find(words[0]), *words[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        return done.returncode == 0
+    return False
 
 
 class Machine:
@@ -179,13 +211,19 @@ class Machine:
 
     def __init__(self, line: Line) -> None:
         words = line.words()
-        self._process = subprocess.Popen(
-            [find(words[0]), *words[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        handed = () if line.capture_fd is None else (line.capture_fd,)
+        try:
+            self._process = subprocess.Popen(
+                [find(words[0]), *words[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=handed,
+            )
+        finally:
+            for descriptor in handed:
+                os.close(descriptor)
         self.started = time.monotonic()
 
     @property

@@ -9,7 +9,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 from bunker.closed.machine.disks import CAPTURE, ROOT, RUN, SPOOL
 from bunker.errors import ConfigurationError
+from bunker.image.traffic import Cable, Macvtap, Netdev, Passthrough, Tap
 
 LINK_MAC: Final = "02:62:75:6e:6b:01"
 CAPTURE_MAC: Final = "02:62:75:6e:6b:02"
@@ -26,7 +26,6 @@ CAPTURE_OFFLOADS: Final = "csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_
 """Of the capture interface: none, so that a packet is recorded as it stood on the wire."""
 SOFT: Final = "max,-erms"
 """Emulated: clearing memory byte by byte, as a processor with that feature is asked to, takes eight times as long."""
-_PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 class Confidential(StrEnum):
@@ -49,11 +48,10 @@ class Line:
 
     Args:
         kernel, initramfs, root: Files of the image; no initramfs for a sealed kernel.
-        run_disk, spool: Files made for this run.
+        run_disk, spool: Files made for this run; None: a machine that only tries to start.
         captures: Capture files, read-only disks.
-        capture: Live traffic: a tap (`tap:NAME`), a PCI address to hand through, or QEMU's own words for a netdev
-            (`dgram,…`, tests). None: no capture interface.
-        egress: HOST:PORT of the open box, as QEMU reaches it.
+        capture: Live traffic. None: no capture interface.
+        egress: HOST:PORT of the open box, as QEMU reaches it; None: nothing can be reached.
         link_tap: A tap to the open box instead of QEMU's private net.
     """
 
@@ -61,10 +59,12 @@ class Line:
     initramfs: Path | None
     command_line: str | None
     root: Path
-    run_disk: Path
-    spool: Path
+    run_disk: Path | None
+    spool: Path | None
     captures: tuple[Path, ...] = ()
-    capture: str | None = None
+    capture: Cable | None = None
+    capture_fd: int | None = None
+    """A macvtap's device, open; QEMU's from its start on."""
     egress: str | None = None
     link_tap: str | None = None
     memory_mb: int = 2048
@@ -135,10 +135,16 @@ class Line:
         return ["-object", memory, "-object", guard, "-bios", str(self.firmware)]
 
     def _disks(self) -> list[str]:
-        disks = [(ROOT, self.root, True), (RUN, self.run_disk, True), (SPOOL, self.spool, False)]
+        disks: list[tuple[str, Path | None, bool]] = [
+            (ROOT, self.root, True),
+            (RUN, self.run_disk, True),
+            (SPOOL, self.spool, False),
+        ]
         disks += [(f"{CAPTURE}{number}", path, True) for number, path in enumerate(self.captures)]
         line: list[str] = []
         for serial, path, read_only in disks:
+            if path is None:
+                continue
             mode = "on" if read_only else "off"
             # No discard: which blocks hold nothing is nobody's business.
             line += [
@@ -152,16 +158,23 @@ class Line:
         if self.link_tap is not None:
             link = f"tap,id=link,ifname={self.link_tap},script=no,downscript=no"
         else:
-            link = f"user,id=link,restrict=on,ipv6=off,guestfwd=tcp:{TARGET}:{PORT}-tcp:{self.egress}"
+            link = "user,id=link,restrict=on,ipv6=off"
+            if self.egress is not None:
+                link += f",guestfwd=tcp:{TARGET}:{PORT}-tcp:{self.egress}"
         line = ["-netdev", link, "-device", f"virtio-net-pci,netdev=link,mac={LINK_MAC},romfile="]
         if self.capture is None:
             return line
-        if _PCI.fullmatch(self.capture):
-            return [*line, "-device", f"vfio-pci,host={self.capture},rombar=0"]
-        kind, _, name = self.capture.partition(":")
-        netdev = f"tap,id=capture,ifname={name},script=no,downscript=no" if kind == "tap" else self.capture
+        match self.capture:
+            case Passthrough(address=address):
+                return [*line, "-device", f"vfio-pci,host={address},rombar=0"]
+            case Tap(name=name):
+                netdev = f"tap,id=capture,ifname={name},script=no,downscript=no"
+            case Macvtap():
+                netdev = f"tap,id=capture,fd={self.capture_fd}"
+            case Netdev(words=words):
+                netdev = f"{words},id=capture"
         return [
-            *("-netdev", netdev if "id=capture" in netdev else f"{netdev},id=capture"),
+            *("-netdev", netdev),
             *("-device", f"virtio-net-pci,netdev=capture,mac={CAPTURE_MAC},romfile=,{CAPTURE_OFFLOADS}"),
             *line,
         ]

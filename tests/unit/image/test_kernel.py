@@ -62,6 +62,7 @@ def test_the_command_line_names_the_root_and_the_image() -> None:
     assert f"verity 1 /dev/vda /dev/vda 4096 4096 8 9 sha256 {'ab' * 32}" in line
     assert f"BUNKER_IMAGE={'ef' * 32} BUNKER_KERNEL=own" in line
     assert "panic_on_corruption" in line
+    assert " dm-mod.waitfor=/dev/vda " in line
     assert len(line) < 1024
 
 

@@ -10,6 +10,7 @@ import pytest
 from bunker.errors import ConfigurationError
 from bunker.image.launch import refuse_without_hardware
 from bunker.image.qemu import Acceleration, Confidential, Line
+from bunker.image.traffic import Cable, Macvtap, Netdev, Passthrough, Tap
 
 LINE = Line(
     kernel=Path("/i/vmlinuz"),
@@ -48,13 +49,21 @@ def test_the_machine_reaches_one_address() -> None:
 @pytest.mark.parametrize(
     ("capture", "expected"),
     [
-        ("tap:mirror0", "tap,id=capture,ifname=mirror0,script=no,downscript=no"),
-        ("0000:03:00.0", "vfio-pci,host=0000:03:00.0,rombar=0"),
-        ("dgram,local.type=unix", "dgram,local.type=unix,id=capture"),
+        (Tap(name="mirror0"), "tap,id=capture,ifname=mirror0,script=no,downscript=no"),
+        (Macvtap(name="over0", node=Path("/dev/tap7")), "tap,id=capture,fd=5"),
+        (Passthrough(address="0000:03:00.0"), "vfio-pci,host=0000:03:00.0,rombar=0"),
+        (Netdev(words="dgram,local.type=unix"), "dgram,local.type=unix,id=capture"),
     ],
 )
-def test_capture_comes_from_a_tap_a_card_or_a_cable(capture: str, expected: str) -> None:
-    assert expected in replace(LINE, capture=capture).words()
+def test_capture_comes_from_a_tap_a_card_or_a_cable(capture: Cable, expected: str) -> None:
+    assert expected in replace(LINE, capture=capture, capture_fd=5).words()
+
+
+def test_a_machine_that_only_tries_to_start_has_its_root_and_reaches_nobody() -> None:
+    words = replace(LINE, run_disk=None, spool=None, egress=None).words()
+    drives = [word for word in words if word.startswith("if=none")]
+    assert [drive.split(",")[1] for drive in drives] == ["id=bunker-root"]
+    assert next(word for word in words if word.startswith("user,")) == "user,id=link,restrict=on,ipv6=off"
 
 
 def test_a_comma_in_a_path_ends_no_option() -> None:

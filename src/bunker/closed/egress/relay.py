@@ -48,7 +48,7 @@ class Relay:
     """One run's way out.
 
     Args:
-        source: The pipe's reading end; becomes the relay's.
+        source: The reading end of the box's pipe, or of a machine's connection; becomes the relay's.
         first: A connection that stands already (`open_egress`).
         connect: Makes another; raises ConfigurationError if nobody answers.
         clock: Seconds that only grow.
@@ -132,6 +132,8 @@ class Relay:
             piece = os.read(self._source, _PIECE)
         except BlockingIOError:
             return
+        except ConnectionResetError:  # a machine whose plug was pulled
+            piece = b""
         if not piece:
             self._close_source()
             return
