@@ -173,6 +173,15 @@ impl<D: Detect> Engine<D> {
         self
     }
 
+    /// The same, making of this kind's messages only the columns that are wanted, and the six of every table: before the first
+    /// block. How a flow ended, and by which fault, is always told, because it may change until the flows are taken.
+    #[must_use]
+    pub fn with_columns(mut self, kind: MessageKind, is_wanted: &dyn Fn(&str) -> bool) -> Self {
+        let ends = |name: &str| kind == MessageKind::Flow && matches!(name, "fault" | "outcome");
+        self.messages.tables.choose(kind, &|name| is_wanted(name) || ends(name));
+        self
+    }
+
     /// Another bound than [`PARSER_BYTES`].
     pub fn limit_parsers(&mut self, bytes: usize) {
         self.messages.limit_parsers(bytes);
