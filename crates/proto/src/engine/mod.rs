@@ -253,11 +253,12 @@ impl<D: Detect> Engine<D> {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 while *left > 0 && messages.tables.content_bytes < BATCH_BYTES {
                     if left.is_multiple_of(AHEAD) && tracker.flows() >= COLD_FLOWS {
-                        for packet in iterator.clone().take(AHEAD).flatten() {
-                            if let Some(slot) = tracker.expect(&packet) {
-                                messages.glance(slot);
-                            }
+                        let mut slots = [None; AHEAD];
+                        for (slot, packet) in slots.iter_mut().zip(iterator.clone().take(AHEAD).flatten()) {
+                            *slot = tracker.expect(&packet);
                         }
+                        tracker.glance(&slots);
+                        messages.glance(&slots);
                     }
                     *left = left.saturating_sub(1);
                     let claimed = iterator.left();
