@@ -1,5 +1,5 @@
 //! `Engine`: blocks of one lane in, batches of messages out, with the interpreter lock released.
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{Location, PanicHookInfo};
 use std::sync::Mutex;
 
@@ -52,6 +52,11 @@ fn encoded<'py>(py: Python<'py>, journal: &Journalled) -> Encoded<'py> {
     (opened, ended, condemned, stranded)
 }
 
+fn kind_of(py: Python<'_>, name: &str) -> PyResult<MessageKind> {
+    MessageKind::from_name(name)
+        .ok_or_else(|| configuration_error(py, "message kind", format!("the core makes no {name}"), "Use another"))
+}
+
 fn fault_of(word: &str) -> PyResult<Fault> {
     Fault::of(word).ok_or_else(|| PyValueError::new_err("no such fault"))
 }
@@ -79,7 +84,7 @@ pub struct Engine {
 impl Engine {
     #[new]
     #[pyo3(signature = (*, lane, want, seed, needs = Vec::new(), verify_checksums = true, auto_checksums = false,
-        overlap = Vec::new(), hand = None))]
+        overlap = Vec::new(), hand = None, columns = HashMap::new()))]
     #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // named ones, in Python
     fn new(
         py: Python<'_>,
@@ -91,15 +96,9 @@ impl Engine {
         auto_checksums: bool,
         overlap: Vec<([u8; 16], u8, String)>,
         hand: Option<PyRef<'_, Hand>>,
+        columns: HashMap<String, HashSet<String>>,
     ) -> PyResult<Self> {
-        let kinds = want
-            .iter()
-            .map(|name| {
-                MessageKind::from_name(name).ok_or_else(|| {
-                    configuration_error(py, "message kind", format!("the core makes no {name}"), "Use another")
-                })
-            })
-            .collect::<PyResult<Vec<_>>>()?;
+        let kinds = want.iter().map(|name| kind_of(py, name)).collect::<PyResult<Vec<_>>>()?;
         let mut http = Config::default();
         let mut statistics = false;
         for need in &needs {
@@ -140,6 +139,9 @@ impl Engine {
             policies.set(Address(*prefix), *length, policy);
         }
         let mut engine = ProtoEngine::new(config).with_overlap(policies).with_statistics(statistics);
+        for (name, wanted) in &columns {
+            engine = engine.with_columns(kind_of(py, name)?, &|column| wanted.contains(column));
+        }
         if let Some(hand) = hand {
             engine.show(hand.of_packets());
         }

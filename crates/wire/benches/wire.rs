@@ -138,9 +138,8 @@ fn among(criterion: &mut Criterion) {
                 },
                 |frames| {
                     if tracker.flows() >= COLD_FLOWS {
-                        for bytes in &frames {
-                            let _ = tracker.expect(&packet(bytes, 2_000));
-                        }
+                        let slots: Vec<_> = frames.iter().map(|bytes| tracker.expect(&packet(bytes, 2_000))).collect();
+                        tracker.glance(&slots);
                     }
                     for bytes in &frames {
                         tracker.feed(&packet(bytes, 2_000), &mut Nothing);

@@ -118,9 +118,11 @@ fn main() {
                 }
                 let burst = frames.iter().take(count).map(|bytes| packet(bytes, 154, later));
                 if flows as usize >= COLD_FLOWS && !blind {
-                    for packet in burst.clone() {
-                        let _ = tracker.expect(&packet);
+                    let mut slots = [None; AHEAD];
+                    for (slot, packet) in slots.iter_mut().zip(burst.clone()) {
+                        *slot = tracker.expect(&packet);
                     }
+                    tracker.glance(&slots);
                 }
                 for packet in burst {
                     tracker.feed(&packet, &mut data);

@@ -6,10 +6,9 @@ from bunker.api import Emit, analyzer, message_record
 from bunker.api.http import Transaction
 
 RECORD = message_record("http")
-COLUMNS = [field.name for field in RECORD.fields]
 
 
-@analyzer(emits=RECORD, batch=True)
+@analyzer(emits=RECORD, batch=True, copies=True)
 def http(batch: Transaction, emit: Emit) -> None:
     """Emit the columns as they are."""
-    emit(batch.select(COLUMNS))  # type: ignore[attr-defined]
+    emit(batch)

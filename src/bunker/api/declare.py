@@ -19,6 +19,7 @@ def analyzer(
     batch: bool = False,
     needs: Iterable[str] = (),
     passes: int = 1,
+    copies: bool = False,
 ) -> Callable[[Callable[..., Any]], Analyzer]:
     """Declare an analyzer; the type of its first argument is what it subscribes to.
 
@@ -33,12 +34,14 @@ def analyzer(
         needs: What costs extra and is therefore asked for: "heads" (raw message heads), "bodies" (decoded bodies up to
             the limit), "hashes" (of bodies), "statistics" (of flows).
         passes: How often the analyzer wants to read the trace (deferred tracing).
+        copies: With batch=True: it emits columns of the message as they are. The batch then holds the columns of its
+            record that the policy asks for and no others, and if nobody else reads these messages, no others are made.
     Raises:
         ConfigurationError: the declaration cannot work; says why and what to write.
     """
 
     def wrap(function: Callable[..., Any]) -> Analyzer:
-        return declare(function, emits=emits, batch=batch, needs=needs, passes=passes)
+        return declare(function, emits=emits, batch=batch, needs=needs, passes=passes, copies=copies)
 
     return wrap
 

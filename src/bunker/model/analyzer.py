@@ -38,6 +38,7 @@ class Analyzer:
         message is in MESSAGE_KINDS.
         emits is not empty; names are unique.
         batch implies exactly one schema in emits.
+        copies implies batch, and that every field of the record is a column of the message.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Analyzer:
     passes: int
     program: Program | None = None
     """Of a program in another language: `function` is never called then."""
+    copies: bool = False
+    """It hands on the columns of its record as they are: it is given those alone that are asked for."""
     feeds: str | None = None
     """What it emits are messages of this kind, for the analyzers that subscribe to them; nothing of it is released."""
 
@@ -82,11 +85,13 @@ def declare(
     batch: bool,
     needs: typing.Iterable[str],
     passes: int,
+    copies: bool = False,
 ) -> Analyzer:
     """Check a declaration and make it an `Analyzer`.
 
     Raises:
-        ConfigurationError: unknown message type, unknown need, no record, two records of one name, batch with several.
+        ConfigurationError: unknown message type, unknown need, no record, two records of one name, batch with several,
+            copies without batch or of what the message does not have.
     """
     name = function.__name__
     record_types, schemas = _emitted(name, emits)
@@ -94,15 +99,24 @@ def declare(
         raise ConfigurationError(f"analyzer {name}", "batch=True with several records", "Emit one kind of record")
     if passes < 1:
         raise ConfigurationError(f"analyzer {name}", "passes is below 1", "Use 1 or more")
+    message = _message_of(name, function)
+    columns = message_schema(message) if copies else []
+    if copies and not (batch and set(schemas[0].described()) <= set(columns)):
+        raise ConfigurationError(
+            f"analyzer {name}",
+            "copies=True without batch=True, or with a field that is no column of the message",
+            "Declare it for a function that hands on columns as they are",
+        )
     return Analyzer(
         name=name,
         function=function,
-        message=_message_of(name, function),
+        message=message,
         emits=schemas,
         record_types=record_types,
         batch=batch,
         needs=_known(name, needs),
         passes=passes,
+        copies=copies,
     )
 
 

@@ -44,6 +44,15 @@ pub trait Column: Default {
     fn finish(&mut self, kind: FieldType) -> Result<ArrayRef, ArrowError>;
 }
 
+/// A column of a table, unless nobody asks for it: then nothing is ever pushed to it.
+#[derive(Default)]
+pub struct Chosen<C> {
+    /// The column.
+    pub column: C,
+    /// Nobody asks for it.
+    pub left_out: bool,
+}
+
 /// Validity bits, nothing allocated until the first null.
 struct Nulls(NullBufferBuilder);
 

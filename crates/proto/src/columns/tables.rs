@@ -4,13 +4,14 @@
 //! 1. Every table begins with the six columns that say when, and of which flow.
 //! 2. A row is a struct with one field per column: a parser cannot forget one.
 //! 3. Fields are added at the end of the protocol's own part, before columns of content.
+//! 4. Columns that nobody asks for can be left out: they are not in the batch then, and all others are what they would have been.
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bunker_wire::Flow;
 
-use super::build::Column;
+use super::build::{Chosen, Column};
 use super::field::FieldSpec;
 #[allow(clippy::wildcard_imports)] // the markers read like the format's table
 use super::kind::*;
@@ -100,7 +101,9 @@ macro_rules! tables {
                 orig_p: <Port as Kind>::Column,
                 resp_h: <Address as Kind>::Column,
                 resp_p: <Port as Kind>::Column,
-                $($field: <$type as Kind>::Column,)*
+                $($field: Chosen<<$type as Kind>::Column>,)*
+                /// The schema, if some columns are left out.
+                chosen: Option<SchemaRef>,
             }
 
             impl $table {
@@ -129,6 +132,15 @@ macro_rules! tables {
                     Arc::clone(&SCHEMA)
                 }
 
+                /// From the next row on, make only the columns of these names, and the six of [`Origin`]. Before the first row.
+                pub fn choose(&mut self, is_wanted: &dyn Fn(&str) -> bool) {
+                    $(self.$field.left_out = !is_wanted(stringify!($field));)*
+                    let left_out = [false, false, false, false, false, false, $(self.$field.left_out,)*];
+                    let fields = Self::fields();
+                    let kept = fields.iter().zip(left_out).filter(|(_, left_out)| !left_out);
+                    self.chosen = Some(Arc::new(Schema::new(kept.map(|(field, _)| field.arrow()).collect::<Vec<_>>())));
+                }
+
                 /// Append a row.
                 #[allow(non_snake_case)]
                 pub fn push(&mut self, origin: Origin, row: $row<'_>) {
@@ -138,7 +150,9 @@ macro_rules! tables {
                     Port::push(&mut self.orig_p, origin.orig_p);
                     Address::push(&mut self.resp_h, origin.resp_h);
                     Port::push(&mut self.resp_p, origin.resp_p);
-                    $(<$type as Kind>::push(&mut self.$field, row.$field);)*
+                    $(if !self.$field.left_out {
+                        <$type as Kind>::push(&mut self.$field.column, row.$field);
+                    })*
                     self.rows = self.rows.saturating_add(1);
                 }
 
@@ -157,7 +171,7 @@ macro_rules! tables {
                     [
                         self.ts.live_bytes(), self.uid.live_bytes(), self.orig_h.live_bytes(),
                         self.orig_p.live_bytes(), self.resp_h.live_bytes(), self.resp_p.live_bytes(),
-                        $(self.$field.live_bytes(),)*
+                        $(self.$field.column.live_bytes(),)*
                     ].iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
                 }
 
@@ -169,7 +183,7 @@ macro_rules! tables {
                     self.orig_p.truncate(self.rows);
                     self.resp_h.truncate(self.rows);
                     self.resp_p.truncate(self.rows);
-                    $(self.$field.truncate(self.rows);)*
+                    $(self.$field.column.truncate(self.rows);)*
                 }
 
                 /// The rows as a batch, or None without rows; the table starts over.
@@ -181,13 +195,16 @@ macro_rules! tables {
                         return Ok(None);
                     }
                     self.rows = 0;
-                    let columns = vec![
+                    let mut columns = vec![
                         self.ts.finish(Time::TYPE)?, self.uid.finish(FlowId::TYPE)?,
                         self.orig_h.finish(Address::TYPE)?, self.orig_p.finish(Port::TYPE)?,
                         self.resp_h.finish(Address::TYPE)?, self.resp_p.finish(Port::TYPE)?,
-                        $(self.$field.finish(<$type as Kind>::TYPE)?,)*
                     ];
-                    RecordBatch::try_new(Self::schema(), columns).map(Some)
+                    $(if !self.$field.left_out {
+                        columns.push(self.$field.column.finish(<$type as Kind>::TYPE)?);
+                    })*
+                    let schema = self.chosen.as_ref().map_or_else(Self::schema, Arc::clone);
+                    RecordBatch::try_new(schema, columns).map(Some)
                 }
             }
         )*
@@ -215,6 +232,11 @@ macro_rules! tables {
             #[must_use]
             pub fn live_bytes(&self) -> usize {
                 0usize $(.saturating_add(self.$kind.live_bytes()))*
+            }
+
+            /// Make only these columns of the table of this kind, before its first row: [`FlowTable::choose`].
+            pub fn choose(&mut self, kind: MessageKind, is_wanted: &dyn Fn(&str) -> bool) {
+                match kind { $(MessageKind::$kind => self.$kind.choose(is_wanted),)* }
             }
 
             /// Drop what a panic left of unfinished rows.

@@ -173,6 +173,15 @@ impl<D: Detect> Engine<D> {
         self
     }
 
+    /// The same, making of this kind's messages only the columns that are wanted, and the six of every table: before the first
+    /// block. How a flow ended, and by which fault, is always told, because it may change until the flows are taken.
+    #[must_use]
+    pub fn with_columns(mut self, kind: MessageKind, is_wanted: &dyn Fn(&str) -> bool) -> Self {
+        let ends = |name: &str| kind == MessageKind::Flow && matches!(name, "fault" | "outcome");
+        self.messages.tables.choose(kind, &|name| is_wanted(name) || ends(name));
+        self
+    }
+
     /// Another bound than [`PARSER_BYTES`].
     pub fn limit_parsers(&mut self, bytes: usize) {
         self.messages.limit_parsers(bytes);
@@ -244,11 +253,12 @@ impl<D: Detect> Engine<D> {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 while *left > 0 && messages.tables.content_bytes < BATCH_BYTES {
                     if left.is_multiple_of(AHEAD) && tracker.flows() >= COLD_FLOWS {
-                        for packet in iterator.clone().take(AHEAD).flatten() {
-                            if let Some(slot) = tracker.expect(&packet) {
-                                messages.glance(slot);
-                            }
+                        let mut slots = [None; AHEAD];
+                        for (slot, packet) in slots.iter_mut().zip(iterator.clone().take(AHEAD).flatten()) {
+                            *slot = tracker.expect(&packet);
                         }
+                        tracker.glance(&slots);
+                        messages.glance(&slots);
                     }
                     *left = left.saturating_sub(1);
                     let claimed = iterator.left();

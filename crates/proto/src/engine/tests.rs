@@ -90,3 +90,27 @@ fn looking_ahead_among_many_flows_changes_nothing() {
     }
     assert_eq!(packets, flows as usize);
 }
+
+#[test]
+fn chosen_columns_are_what_they_are_among_all_and_the_others_are_not_made() {
+    let read = |wanted: Option<&[&str]>| {
+        let mut engine = engine(&[MessageKind::Flow]);
+        if let Some(wanted) = wanted {
+            engine = engine.with_columns(MessageKind::Flow, &|name| wanted.contains(&name));
+        }
+        engine.feed(BlockFormat::Packed, &datagrams(5), 0).unwrap();
+        engine.finish();
+        assert!(engine.condemn(2, Fault::Time));
+        engine.take_flows().unwrap().remove(0)
+    };
+    let whole = read(None);
+    let chosen = read(Some(&["orig_pkts", "conn_state", "no such column"]));
+    let names: Vec<_> = chosen.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let six = ["ts", "uid", "orig_h", "orig_p", "resp_h", "resp_p"];
+    // How a flow ended is always told: it may still change.
+    assert_eq!(names, [&six[..], &["conn_state", "orig_pkts", "fault", "outcome"]].concat());
+    for name in &names {
+        assert_eq!(chosen.column_by_name(name), whole.column_by_name(name), "{name}");
+    }
+    assert!(whole.num_columns() > chosen.num_columns());
+}

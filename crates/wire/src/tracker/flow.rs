@@ -4,7 +4,6 @@ use crate::limits::Limits;
 use crate::tracker::history::History;
 use crate::tracker::measures::Measures;
 use crate::tracker::overlap::Policy;
-use crate::tracker::table::NONE;
 use crate::tracker::tcp::{self, ACK, EndState, FIN, Half, NO_SCALE, Placed, RST, SYN, Segment};
 
 /// How far beyond what is expected a sequence number can be meant: the largest window there is (RFC 7323, 65,535 << 14).
@@ -92,7 +91,7 @@ pub struct Tcp {
     confirmed: bool,
 }
 
-/// A flow and its neighbours in the list of its class.
+/// A flow.
 pub struct Entry {
     /// What sinks see.
     pub flow: Flow,
@@ -100,10 +99,6 @@ pub struct Entry {
     pub class: Class,
     /// When its time began to run, ns: the last packet, but see [`Class::is_frozen`].
     pub idle_since_ns: u64,
-    /// Older neighbour (slot), or none.
-    pub maybe_older: u32,
-    /// Newer neighbour (slot), or none.
-    pub maybe_newer: u32,
     /// Given up by a fault: nothing more is delivered.
     pub condemned: bool,
     /// TCP state.
@@ -164,8 +159,6 @@ impl Entry {
             flow,
             class,
             idle_since_ns: flow.first_ts_ns,
-            maybe_older: NONE,
-            maybe_newer: NONE,
             condemned: false,
             tcp: maybe_tcp,
             history: History::default(),

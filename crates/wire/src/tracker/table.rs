@@ -1,7 +1,8 @@
 //! The table of living flows: a slab, an index by key, and a list by time-out class, oldest first.
 //!
 //! The index has eight bytes a place, hash and slot; keys stand in the flows alone. The slab grows by chunks, so that a million flows
-//! are never moved, nor need twice their room while it grows.
+//! are never moved, nor need twice their room while it grows. Neighbours in a list stand apart from the flows, close together: a packet
+//! changes those of two other flows, whose memory would be fetched for nothing else.
 //!
 //! Rules of this file:
 //! 1. Every living flow is in the index once and in exactly one list, the one of its class.
@@ -24,6 +25,19 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
+/// The neighbours of a flow in the list of its class, or none.
+#[derive(Clone, Copy)]
+struct Link {
+    older: u32,
+    newer: u32,
+}
+
+#[derive(Default)]
+struct Chunk {
+    places: Vec<Option<Entry>>,
+    links: Vec<Link>,
+}
+
 #[derive(Clone, Copy)]
 struct List {
     oldest: u32,
@@ -32,7 +46,7 @@ struct List {
 
 /// Living flows.
 pub struct Table {
-    chunks: Vec<Vec<Option<Entry>>>,
+    chunks: Vec<Chunk>,
     used: u32,
     free: Vec<u32>,
     seed: Seed,
@@ -81,10 +95,16 @@ impl Table {
         self.index.find(spread(hash), is_it).map(|(_, slot)| *slot)
     }
 
+    /// The slot of a flow that is likely to have this hash: other than `find`, it does not look at the flow.
+    #[must_use]
+    pub fn likely(&self, hash: u32) -> Option<u32> {
+        self.index.find(spread(hash), |(known, _)| *known == hash).map(|(_, slot)| *slot)
+    }
+
     /// The flow in a slot.
     #[must_use]
     pub fn entry(&self, slot: u32) -> Option<&Entry> {
-        self.chunks.get((slot / CHUNK) as usize)?.get((slot % CHUNK) as usize)?.as_ref()
+        self.chunks.get((slot / CHUNK) as usize)?.places.get((slot % CHUNK) as usize)?.as_ref()
     }
 
     /// The flow in a slot.
@@ -93,26 +113,40 @@ impl Table {
     }
 
     fn place_mut(&mut self, slot: u32) -> Option<&mut Option<Entry>> {
-        self.chunks.get_mut((slot / CHUNK) as usize)?.get_mut((slot % CHUNK) as usize)
+        self.chunks.get_mut((slot / CHUNK) as usize)?.places.get_mut((slot % CHUNK) as usize)
     }
 
-    /// Look at what a packet of this flow will change, so that it is in the caches when the packet comes. Looking at several flows in
-    /// turn lets the processor wait for their memory at the same time; one after another it waits for each.
-    pub fn glance(&self, slot: u32) {
-        let Some(entry) = self.entry(slot) else { return };
-        let seen = entry.flow.uid ^ entry.idle_since_ns ^ entry.counts.last_ts_ns;
-        let seen = entry.counts.packets.iter().chain(&entry.counts.ip_bytes).fold(seen, |seen, count| seen ^ count);
-        let halves =
-            entry.tcp.iter().flat_map(|tcp| &tcp.halves).fold(seen, |seen, half| seen ^ half.next ^ half.acked);
-        let neighbours = [entry.maybe_older, entry.maybe_newer];
-        let beside =
-            neighbours.iter().filter_map(|slot| self.entry(*slot)).fold(0, |seen, entry| seen ^ entry.maybe_older);
-        core::hint::black_box((halves, beside));
+    fn link_of(&self, slot: u32) -> Option<Link> {
+        self.chunks.get((slot / CHUNK) as usize)?.links.get((slot % CHUNK) as usize).copied()
+    }
+
+    fn link_mut(&mut self, slot: u32) -> Option<&mut Link> {
+        self.chunks.get_mut((slot / CHUNK) as usize)?.links.get_mut((slot % CHUNK) as usize)
+    }
+
+    /// Look at what packets of these flows will change, so that it is in the caches when they come. What is looked at in one turn does
+    /// not depend on each other: the processor waits for all of it at the same time; packet after packet it waits for each.
+    pub fn glance(&self, slots: &[Option<u32>]) {
+        let mut seen = 0;
+        for entry in slots.iter().flatten().filter_map(|slot| self.entry(*slot)) {
+            let counts = &entry.counts;
+            let [packets, _] = counts.packets;
+            let [_, ip_bytes] = counts.ip_bytes;
+            seen ^= entry.flow.uid ^ entry.idle_since_ns ^ counts.last_ts_ns ^ packets ^ ip_bytes;
+        }
+        for slot in slots.iter().flatten() {
+            let halves = self.entry(*slot).and_then(|entry| entry.tcp.as_deref()).map(|tcp| &tcp.halves);
+            seen = halves.into_iter().flatten().fold(seen, |seen, half| seen ^ half.next ^ u64::from(half.mss));
+            let Some(link) = self.link_of(*slot) else { continue };
+            let beside = [link.older, link.newer].into_iter().filter_map(|slot| self.link_of(slot));
+            seen = beside.fold(seen, |seen, link| seen ^ u64::from(link.older));
+        }
+        core::hint::black_box(seen);
     }
 
     /// Slots in use, in order.
     pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.chunks.iter_mut().flatten().flatten()
+        self.chunks.iter_mut().flat_map(|chunk| &mut chunk.places).flatten()
     }
 
     /// The slot that the next `insert` will take.
@@ -132,10 +166,12 @@ impl Table {
             }
         } else {
             if slot % CHUNK == 0 {
-                self.chunks.push(Vec::with_capacity(CHUNK as usize));
+                let (places, links) = (Vec::with_capacity(CHUNK as usize), Vec::with_capacity(CHUNK as usize));
+                self.chunks.push(Chunk { places, links });
             }
             if let Some(chunk) = self.chunks.last_mut() {
-                chunk.push(Some(entry));
+                chunk.places.push(Some(entry));
+                chunk.links.push(Link { older: NONE, newer: NONE });
             }
             self.used = self.used.saturating_add(1);
         }
@@ -201,12 +237,11 @@ impl Table {
 
     fn link(&mut self, slot: u32, class: Class) {
         let newest = self.list(class).newest;
-        if let Some(entry) = self.entry_mut(slot) {
-            entry.maybe_older = newest;
-            entry.maybe_newer = NONE;
+        if let Some(link) = self.link_mut(slot) {
+            *link = Link { older: newest, newer: NONE };
         }
-        if let Some(before) = self.entry_mut(newest) {
-            before.maybe_newer = slot;
+        if let Some(before) = self.link_mut(newest) {
+            before.newer = slot;
         }
         let list = self.list_mut(class);
         list.newest = slot;
@@ -216,14 +251,12 @@ impl Table {
     }
 
     fn unlink(&mut self, slot: u32, class: Class) {
-        let Some((older, newer)) = self.entry_mut(slot).map(|entry| (entry.maybe_older, entry.maybe_newer)) else {
-            return;
-        };
-        if let Some(entry) = self.entry_mut(older) {
-            entry.maybe_newer = newer;
+        let Some(Link { older, newer }) = self.link_of(slot) else { return };
+        if let Some(link) = self.link_mut(older) {
+            link.newer = newer;
         }
-        if let Some(entry) = self.entry_mut(newer) {
-            entry.maybe_older = older;
+        if let Some(link) = self.link_mut(newer) {
+            link.older = older;
         }
         let list = self.list_mut(class);
         if list.oldest == slot {

@@ -17,7 +17,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -68,6 +68,7 @@ class Dispatcher:
         suspects: Parts of batches that a worker died on.
         on_error: Sees the exceptions themselves; diagnostic mode alone may pass one, because they carry traffic.
         external: Makes the runner of an analyzer that is a program.
+        crossing: Records with the columns that are asked for; None: all are.
     Invariants:
         After `turn` nothing of the turn's messages is held here.
         A flow in `condemned` has no record in any batch written after it got there.
@@ -84,7 +85,9 @@ class Dispatcher:
         suspects: tuple[Suspect, ...] = (),
         on_error: Callable[[BaseException], None] | None = None,
         external: Callable[[Analyzer, int], Runner] | None = None,
+        crossing: Mapping[str, RecordSchema] | None = None,
     ) -> None:
+        analyzers = tuple(narrowed(analyzer, crossing or {}) for analyzer in analyzers)
         self.runners = [
             Runner(
                 analyzer,
@@ -120,6 +123,20 @@ class Dispatcher:
     def needs(self) -> frozenset[str]:
         """What somebody asked for beyond the tables."""
         return frozenset().union(*(runner.analyzer.needs for runner in self.runners))
+
+    @property
+    def columns(self) -> dict[str, set[str]]:
+        """Columns by message kind, where nobody sees others: every subscriber hands on columns of its record.
+
+        Whoever is given messages to read may ask for any column, by a name that nobody knows before: then all are made.
+        """
+        copied: dict[str, set[str]] = {}
+        for runner in self.runners:
+            if runner.analyzer.copies:
+                names = {field.name for field in runner.analyzer.emits[0].fields}
+                copied.setdefault(runner.analyzer.message, set()).update(names)
+        read = {runner.analyzer.message for runner in self.runners if not runner.analyzer.copies}
+        return {kind: names for kind, names in copied.items() if kind not in read}
 
     @property
     def passes(self) -> int:
@@ -210,6 +227,19 @@ class Dispatcher:
                 self._guarded(partial(runner.finish, self._failed_alone))
                 if not runner.analyzer.feeds:
                     runner.flush(frozenset(), self._output)
+
+
+def narrowed(analyzer: Analyzer, crossing: Mapping[str, RecordSchema]) -> Analyzer:
+    """The analyzer, emitting the columns of its record that are asked for, if all it does is hand on columns.
+
+    The number of the flow is always among them: by it, what is condemned is left out before anything is written.
+    """
+    [schema, *_] = analyzer.emits
+    if not analyzer.copies or schema.name not in crossing:
+        return analyzer
+    asked = {field.name for field in crossing[schema.name].fields} | {"uid"}
+    fields = tuple(field for field in schema.fields if field.name in asked)
+    return replace(analyzer, emits=(replace(schema, fields=fields),))
 
 
 def condemned_in(flows: Batch, late: Mapping[int, str]) -> Batch:

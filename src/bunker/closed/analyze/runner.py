@@ -183,6 +183,7 @@ class Runner:
             if issubclass(cls, Record)
         }
         self._fields = analyzer.emits[0].described()
+        self._copied = [field.name for field in analyzer.emits[0].fields] if analyzer.copies else None
         self._batches: list[Batch] = []
         self._emit_record = self._emitter()
 
@@ -212,6 +213,8 @@ class Runner:
         if self._left_out and self.analyzer.message == "flow":
             batch = batch.filter_out(set(self._left_out))
         if self.analyzer.batch:
+            if self._copied is not None:
+                batch = batch.select(self._copied)
             self._run_batch(batch, failed, muted=muted)
             return
         hand.set(phases.phase, phases.call)

@@ -45,6 +45,7 @@ from bunker.model.heartbeat import AbortReason, EndReason, Tier
 from bunker.native.clear import ClearedBatch, Gate
 from bunker.native.wire import Batch, Engine, Hand
 from bunker.policy.load import policy_of
+from bunker.policy.needed import crossing
 
 
 class _Violated(BaseException):
@@ -56,9 +57,10 @@ class _Inline:
 
     def __init__(self, bundle: Bundle, egress_fd: int) -> None:
         policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
+        self.crossing = crossing(policy)
         self.gate = Gate(
             policy.compiled(),
-            {name: schema.described() for name, schema in bundle.schemas.items()},
+            {name: schema.described() for name, schema in self.crossing.items()},
             policy.packets(),
         )
         provide_noise(self.gate, policy)
@@ -106,7 +108,8 @@ class _Inline:
         """Clear and write a batch."""
         self.counters[Counter.RECORDS_EMITTED] += batch.num_rows
         try:
-            batches = self.gate.clear(schema.name, batch.ipc())
+            kept = batch.select([field.name for field in self.crossing[schema.name].fields])
+            batches = self.gate.clear(schema.name, kept.ipc())
         except GateRefusal as refusal:
             self.refuse(refusal.kind)
             return
@@ -208,6 +211,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         phases=PHASES,
         on_error=traceback.print_exception,
         external=_external(bundle, hand, stack),
+        crossing=output.crossing,
     )
     dispatcher.begin_pass(1)
     engine = Engine(
@@ -218,6 +222,7 @@ def _run(bundle: Bundle, files: tuple[Path, ...], output: _Inline, stack: ExitSt
         verify_checksums=experiment.verify_checksums,
         auto_checksums=experiment.auto_checksums,
         overlap=experiment.overlap,
+        columns=dispatcher.columns,
     )
     reader = FileReader(
         open_files(files),

@@ -10,6 +10,7 @@ Limits: RECORD_FRAME_BYTES, RECORD_ROWS, TURN_RECORD_BYTES.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bunker import limits
@@ -61,23 +62,28 @@ class PipeOutput:
     analyzers_by_name: dict[str, int]
     counts: Counts
     hand: Hand
+    crossing: Mapping[str, RecordSchema]
+    """The records as the gate takes them: what it does not read stays here."""
     turn_bytes: int = 0
     _faults: bytearray = field(default_factory=bytearray)
 
     def records(self, schema: RecordSchema, batch: Batch) -> None:
-        """Write a batch, cut where a frame would be longer than the releaser takes."""
+        """Write the columns of a batch that cross, cut where a frame would be longer than the releaser takes."""
+        self._records(schema.name, batch.select([field.name for field in self.crossing[schema.name].fields]))
+
+    def _records(self, record: str, batch: Batch) -> None:
         ipc = batch.ipc() if batch.num_rows <= limits.RECORD_ROWS.default else b""
         if batch.num_rows > 1 and (not ipc or len(ipc) > limits.RECORD_FRAME_BYTES.default):
             half = batch.num_rows // 2
-            self.records(schema, batch.slice(0, half))
-            self.records(schema, batch.slice(half, batch.num_rows - half))
+            self._records(record, batch.slice(0, half))
+            self._records(record, batch.slice(half, batch.num_rows - half))
             return
         self.counts.add(Counter.RECORDS_EMITTED, batch.num_rows)
         if self.turn_bytes + len(ipc) > limits.TURN_RECORD_BYTES.default:
             self.counts.add(Counter.RECORDS_DESTROYED, batch.num_rows)
             return
         self.turn_bytes += len(ipc)
-        for piece in frames.records_frame(self.records_by_name[schema.name], ipc):
+        for piece in frames.records_frame(self.records_by_name[record], ipc):
             self._write(piece)
 
     def event(self, kind: frames.EventKind, *numbers: int) -> None:

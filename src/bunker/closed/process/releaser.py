@@ -45,6 +45,7 @@ from bunker.native.clear import ClearedBatch, Gate
 from bunker.native.heap import keep_heap
 from bunker.native.jail import lock_down
 from bunker.policy.load import policy_of
+from bunker.policy.needed import crossing
 
 EXIT_UNDELIVERED = 4
 """The open box did not take everything."""
@@ -154,7 +155,7 @@ class Releaser:
         self.analyzers = [source.name for source in bundle.sources]
         self.gate = Gate(
             policy.compiled(),
-            {name: schema.described() for name, schema in bundle.schemas.items()},
+            {name: schema.described() for name, schema in crossing(policy).items()},
             policy.packets(),
         )
         provide_noise(self.gate, policy)

@@ -55,6 +55,8 @@ from bunker.model.counters import Counter, CounterPage
 from bunker.native.heap import keep_heap
 from bunker.native.jail import lock_down
 from bunker.native.wire import Engine
+from bunker.policy.load import policy_of
+from bunker.policy.needed import crossing
 
 EXIT_OURS = 72
 """The fault is ours or the machine's, no flow's: another worker would meet it again."""
@@ -82,6 +84,8 @@ class Worker:
         self.settings = settings
         self.experiment = bundle.experiment
         analyzers = bundle.load_analyzers()
+        policy = policy_of(bundle.policy_text, bundle.schemas, bundle.lists, name=bundle.policy_name)
+        records = crossing(policy)
         restart = settings.restart
         self.page = CounterPage.attach(settings.counters_fd, writable=True)
         self.hand = open_hand(settings.hand_fd)
@@ -92,6 +96,7 @@ class Worker:
             analyzers_by_name={analyzer.name: number for number, analyzer in enumerate(analyzers)},
             counts=self.counts,
             hand=self.hand,
+            crossing=records,
         )
         externals = dict(zip(bundle.programs, settings.external_fds, strict=True))
         self.dispatcher = Dispatcher(
@@ -109,6 +114,7 @@ class Worker:
             external=lambda analyzer, number: ExternalRunner(
                 analyzer, externals[analyzer.name], number=number, hand=self.hand, phases=PHASES
             ),
+            crossing=records,
         )
         self.engine = self._new_engine()
         self._engine_counters = tuple(Counter.maybe(name) for name in self.engine.counter_names())
@@ -169,6 +175,7 @@ class Worker:
             auto_checksums=self.experiment.auto_checksums,
             overlap=self.experiment.overlap,
             hand=self.hand,
+            columns=self.dispatcher.columns,
         )
         engine.keep_journal()
         if self.settings.restart is not None:
