@@ -2,7 +2,7 @@
 
 Rules of this file:
 1. Worker and releaser ask the same question of the same bundle, so that they agree on the schema that crosses.
-2. What is left out is what no rule, threshold, aggregate or scanner filter reads: the output is the same with it.
+2. What is left out is what no rule, threshold, sample, aggregate or scanner filter reads: the output is the same with it.
 3. A record keeps at least one column, so that its rows can be counted.
 """
 
@@ -29,6 +29,8 @@ def needed(policy: Policy, record: str) -> frozenset[str]:
         names.add(rule.source.name)
         names.add(str(rule.settings.get("with", rule.source.name)))
     names.add(policy.units.get(record, ""))
+    if record in policy.sample:
+        names.add(policy.sample[record].by)
     if policy.scanners is not None:
         names |= _SCANS
     for aggregate in policy.aggregates:

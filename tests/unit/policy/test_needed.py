@@ -30,6 +30,7 @@ def gate(policy: Policy, schemas: dict[str, RecordSchema]) -> Gate:
         ('where = { do = "present", from = "uri" }', {"ts", "uri"}),
         ('uri = { do = "chain", with = "host" }', {"ts", "uri", "host"}),
         ('size = "present"\n[passes]\nscanners = { do = "drop" }', {"ts", "size", "orig_h"}),
+        ('host = "present"\n[gate]\nsample = { visit = { share = 0.5, by = "orig_h" } }', {"ts", "host", "orig_h"}),
         ('host = "present"\n[gate]\nunit = "orig_h"\nrows = { visit = { min_k = 3, by = ["host"] } }', None),
     ],
 )
