@@ -125,8 +125,14 @@ RISKS: dict[str, RiskKind] = {
         _risk(
             "rare-fingerprint",
             "public partner",
-            "a fingerprint or user agent that only one client has is that client, also as a tag: it links his rows",
+            "a fingerprint or user agent that only one client has is that client",
             'use { do = "topk", k = 50, other = "rare" }, or "family_major"',
+        ),
+        _risk(
+            "fingerprint-tags",
+            "public",
+            "a tag of a whole fingerprint or user agent: that of a rare one links all rows of its client",
+            'use { do = "topk", k = 50, other = "rare" }, "family_major" or "ja4_a"',
         ),
         _risk(
             "content-identity",
@@ -238,7 +244,7 @@ def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901
         if do == "topk" and "list" not in rule.settings and named:
             yield "clear-names-without-list", rule.name
         if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do in ("keep", "tag"):
-            yield "rare-fingerprint", rule.name
+            yield "rare-fingerprint" if do == "keep" else "fingerprint-tags", rule.name
         if do == "enum" and not rule.orders:
             yield "first-seen-order", rule.name
         if do == "noise":
