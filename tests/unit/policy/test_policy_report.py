@@ -7,8 +7,9 @@ import math
 import pytest
 from policies import HEAD, SCHEMAS, WHOLE, out, read
 
+from bunker.policy.attacker import attacker_lines
 from bunker.policy.report import bits_of, lines_of, row_bits
-from bunker.policy.risks import RISKS, attacker_lines, findings
+from bunker.policy.risks import RISKS, findings
 
 
 @pytest.mark.parametrize(
