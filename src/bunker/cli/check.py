@@ -12,9 +12,10 @@ from rich.table import Table
 
 from bunker.cli.terminal import wide_console
 from bunker.experiment.bundle import read_bundle
+from bunker.policy.attacker import attacker_lines
 from bunker.policy.load import Policy, policy_of
 from bunker.policy.report import Line, lines_of, row_bits
-from bunker.policy.risks import attacker_lines, findings
+from bunker.policy.risks import findings
 
 _DAY_S = 86_400
 _EPOCHS = {"run": "one run", "day": "a day", "hour": "an hour"}

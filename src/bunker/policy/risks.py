@@ -11,7 +11,6 @@ Source: reference/anonymization.md, section 4.5, with the papers it names.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,11 +22,8 @@ from bunker.policy.transforms import NETWORKS
 _PREFIXED = frozenset({"pfx", "cryptopan"})
 _SIZES = frozenset({FieldType.BYTES, FieldType.COUNT})
 _MILLISECOND_NS = 10**6
-_MAILBOX_TAGS = frozenset({"tag", "mail_tag", "etld1_tag"})
-_STATION_TAGS = frozenset({"tag", "tag48", "enum"})
 _COARSE = 512
 """Bytes from which on a rounded size stands for many pages."""
-_NAMELESS = frozenset({"present", "depth", "class", "ext", "param_names", "role", "count", "len", "const"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +121,14 @@ RISKS: dict[str, RiskKind] = {
         _risk(
             "rare-fingerprint",
             "public partner",
-            "a fingerprint or user agent that only one client has is that client, also as a tag: it links his rows",
+            "a fingerprint or user agent that only one client has is that client",
             'use { do = "topk", k = 50, other = "rare" }, or "family_major"',
+        ),
+        _risk(
+            "fingerprint-tags",
+            "public",
+            "a tag of a whole fingerprint or user agent: that of a rare one links all rows of its client",
+            'use { do = "topk", k = 50, other = "rare" }, "family_major" or "ja4_a"',
         ),
         _risk(
             "content-identity",
@@ -238,7 +240,7 @@ def _fields(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:  # noqa: C901
         if do == "topk" and "list" not in rule.settings and named:
             yield "clear-names-without-list", rule.name
         if kind in (FieldType.FINGERPRINT, FieldType.USER_AGENT) and do in ("keep", "tag"):
-            yield "rare-fingerprint", rule.name
+            yield "rare-fingerprint" if do == "keep" else "fingerprint-tags", rule.name
         if do == "enum" and not rule.orders:
             yield "first-seen-order", rule.name
         if do == "noise":
@@ -313,85 +315,3 @@ def check_risks(text: PolicyText, policy: Policy) -> None:
                 f"{risk.attack} (risk {risk.name}, refused by profile {policy.profile})",
                 f'{risk.remedy[0].upper()}{risk.remedy[1:]}; or accept = ["{risk.name}"] in [policy]',
             )
-
-
-def attacker_lines(policy: Policy, *, injected: int, known: int) -> list[str]:
-    """What an attacker learns who sends `injected` flows of his own into the trace, or knows `known` addresses in it.
-
-    The numbers are of the mapping alone, as if he recognised every one of his flows; what makes that hard is grain,
-    buckets and company.
-    """
-    lines: list[str] = []
-    epoch = {"run": "the run", "day": "a day", "hour": "an hour"}[policy.epoch]
-    tagged = [rule for rules in policy.rules.values() for rule in rules if rule.source.type is FieldType.ADDRESS]
-    mapped = {rule.transform for rule in tagged}
-    if mapped & {"tag", "enum", *_PREFIXED}:
-        lines.append(
-            f"with {injected} flows of his own, each recognised: the pseudonyms of up to {injected} addresses he sent "
-            f"them to or from, for {epoch}, and with them every row of these addresses"
-        )
-    if mapped & _PREFIXED:
-        lines.append(_prefix_line(known, epoch))
-    if "truncate" in mapped:
-        lines.append("truncated addresses are in clear to their prefix: nothing needs to be known")
-    named = [
-        rule
-        for rules in policy.rules.values()
-        for rule in rules
-        if rule.source.type in (FieldType.HOST, FieldType.URL) and rule.transform not in _NAMELESS
-    ]
-    if named:
-        lines.append(
-            f"with {injected} names of his own looked up: their pseudonyms, hence who else used these domains in "
-            f"{epoch}; common domains also by how often they come"
-        )
-    lines += _boxes_and_stations(policy, injected, epoch)
-    if any(rule.waits for rules in policy.rules.values() for rule in rules) or policy.company:
-        lines.append("with k addresses of his own he passes a threshold of k: it counts addresses, not people")
-    for record, share in policy.sample.items():
-        lines.append(
-            f"of {record} only {share.share:g} of all {share.by} leave, by a draw that he cannot foresee: of "
-            f"{injected} hosts of his own about {share.share * injected:.0f}"
-        )
-    if policy.delay:
-        lines.append(f"when a row came he learns from its fields alone: all rows of {epoch} leave together at its end")
-    for aggregate in policy.aggregates:
-        lines.append(
-            f"of {aggregate.name}, whoever he is: each window changes his odds about one {aggregate.unit} by a factor "
-            f"of at most {math.exp(min(aggregate.epsilon, 50)):.2f} (epsilon {aggregate.epsilon:g}, "
-            f"noise scale {aggregate.noise_scale:g})"
-        )
-    if policy.trace is not None:
-        lines.append(
-            f"of the header trace, with {injected} flows of his own: the mapped addresses of both ends of each, for "
-            f"{epoch}, and what is in docs/attacks.md"
-        )
-        done = {rule.transform for rule in policy.trace.fields}
-        if done & _PREFIXED:
-            lines.append("of the header trace, " + _prefix_line(known, epoch))
-        if "truncate" in done:
-            lines.append("of the header trace, addresses are in clear to their prefix: nothing needs to be known")
-    return lines or ["nothing by injection: no pseudonym leaves"]
-
-
-def _prefix_line(known: int, epoch: str) -> str:
-    bits = math.log2(known + 1) if known else 0.0
-    return (
-        f"with {known} known addresses under pfx: of any other address on average the first {bits + 1:.0f} bits "
-        f"or more ({known} prefixes; up to 31 for the neighbours of a known one), for {epoch}"
-    )
-
-
-def _boxes_and_stations(policy: Policy, injected: int, epoch: str) -> Iterator[str]:
-    """What pseudonyms of mailboxes and of interfaces tell who sends mail, or frames in the same network."""
-    rules = [rule for rules in policy.rules.values() for rule in rules]
-    if any(rule.source.type is FieldType.MAIL_ADDRESS and rule.transform in _MAILBOX_TAGS for rule in rules):
-        yield (
-            f"with {injected} mails of his own, each recognised: the pseudonyms of up to {injected} mailboxes or "
-            f"domains that he used or wrote to, for {epoch}, and with them every row of these"
-        )
-    if any(rule.source.type is FieldType.MAC and rule.transform in _STATION_TAGS for rule in rules):
-        yield (
-            f"in the same network as {injected} stations, each recognised: their pseudonyms, for {epoch}, and with "
-            "them every row of these"
-        )

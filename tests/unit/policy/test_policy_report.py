@@ -7,8 +7,9 @@ import math
 import pytest
 from policies import HEAD, SCHEMAS, WHOLE, out, read
 
+from bunker.policy.attacker import attacker_lines
 from bunker.policy.report import bits_of, lines_of, row_bits
-from bunker.policy.risks import RISKS, attacker_lines, findings
+from bunker.policy.risks import RISKS, findings
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_every_pseudonym_is_told_of(line: str, said: str) -> None:
     ]
 
 
-def test_a_tag_of_a_rare_fingerprint_is_a_risk() -> None:
-    text = HEAD + 'accept = ["rare-fingerprint"]\n[out.visit]\nja4 = "tag"\n'
-    assert "visit.ja4" in {one.place for one in findings(read(text)) if one.risk.name == "rare-fingerprint"}
-    assert not any(one.risk.name == "rare-fingerprint" for one in findings(read(out('ja4 = "ja4_a"'))))
+def test_a_tag_of_a_whole_fingerprint_is_a_risk_and_its_first_part_is_none() -> None:
+    named = {one.risk.name for one in findings(read(out('ja4 = "tag"\nagent = "tag"'))) if one.record == "visit"}
+    assert "fingerprint-tags" in named and "rare-fingerprint" not in named
+    assert "fingerprint-tags" not in {one.risk.name for one in findings(read(out('ja4 = "ja4_a"')))}
