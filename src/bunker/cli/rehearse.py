@@ -31,7 +31,7 @@ from bunker.errors import ConfigurationError
 from bunker.experiment.bundle import Bundle, read_bundle
 from bunker.model.counters import Counter
 from bunker.open.manifest import Manifest, read_manifest
-from bunker.open.rehearsal.canaries import Canaries, Hit, Search, make_canaries
+from bunker.open.rehearsal.canaries import Canaries, Hit, Search, make_canaries, may_be_chance
 from bunker.open.rehearsal.capture import write_canary_capture
 from bunker.open.rehearsal.disk import Disk, spool_disk
 from bunker.open.rehearsal.report import Report, Searched, page
@@ -44,8 +44,6 @@ COPIES = 40
 """How often all flows of the synthetic traffic are repeated."""
 SHORTEST = 6
 _SAMPLE_ROWS = 5
-_CHANCE_DIGITS = 6
-"""A decimal number below so many digits stands in some file by chance; it counts if another rehearsal finds it too."""
 _CONTROL = """
 [experiment]
 name = "control"
@@ -161,11 +159,6 @@ def _no_disk() -> Iterator[Disk | str]:
     yield "the experiment names an absolute path for its spool"
 
 
-def _by_chance(hit: Hit, canaries: Canaries) -> bool:
-    numbers = next(canary.numbers for canary in canaries.all if canary.name == hit.canary)
-    return hit.form == "decimal" and any(len(str(number)) < _CHANCE_DIGITS for number in numbers)
-
-
 def _control(box: str, canaries: Canaries, work: Path) -> tuple[tuple[str, bool], ...]:
     """A run whose policy lets a planted name out: the same search must find it in what came out."""
     folder = work / "control"
@@ -273,7 +266,7 @@ def _rehearsed(bundle: Bundle, policy: Policy, directory: Path, *, box: str, see
     click.echo("bunker: rehearsing", err=True)
     outcome = rehearse_once(bundle, canaries, directory / "run", box=box, work=work / "1")
     hits = list(outcome.hits)
-    doubtful = {hit for hit in hits if _by_chance(hit, canaries)}
+    doubtful = {hit for hit in hits if may_be_chance(hit, canaries)}
     if doubtful:
         click.echo("bunker: short numbers were found; rehearsing once more with others", err=True)
         (work / "2").mkdir()

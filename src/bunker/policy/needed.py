@@ -2,7 +2,8 @@
 
 Rules of this file:
 1. Worker and releaser ask the same question of the same bundle, so that they agree on the schema that crosses.
-2. What is left out is what no rule, threshold, sample, aggregate or scanner filter reads: the output is the same with it.
+2. What is left out is what no rule, threshold, sample, aggregate or scanner filter reads: the output is the same
+   with it.
 3. A record keeps at least one column, so that its rows can be counted.
 """
 

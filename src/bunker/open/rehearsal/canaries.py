@@ -31,6 +31,8 @@ WINDOW = 32 << 20
 OVERLAP = 8192
 MAX_INFLATED = 64 << 20
 MAX_DEPTH = 3
+CHANCE_DIGITS = 6
+"""A decimal number of fewer digits stands in some pseudonym by chance; it counts if another run shows it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +338,12 @@ class Search:
             if path.is_file() and not path.is_symlink():
                 hits += self.in_file(path, name)
         return hits
+
+
+def may_be_chance(hit: Hit, canaries: Canaries) -> bool:
+    """Whether a hit says nothing unless another run, with other keys, has one of the same canary."""
+    numbers = next(canary.numbers for canary in canaries.all if canary.name == hit.canary)
+    return hit.form == "decimal" and any(len(str(number)) < CHANCE_DIGITS for number in numbers)
 
 
 def _data_from(fd: int, offset: int) -> tuple[int, int] | None:
