@@ -65,6 +65,7 @@ def verify(context: click.Context, directory: Path, digest: str | None) -> None:
 @click.option("--image", "sealed", type=click.Path(path_type=Path), metavar="DIR", help="the sealed image")
 @click.option("--diagnostic", type=click.Path(path_type=Path), metavar="DIR", help="a second entry for the boot menu")
 @click.option("--mac", required=True, help="hardware address of the interface to the open box")
+@click.option("--capture-mac", default=None, help="of the port to capture from, where there are more than these two")
 @click.option("--address", required=True, metavar="ADDR/LEN", help="that interface's IPv4 address")
 @click.option("--gateway", metavar="ADDR", help="on the way to the open box")
 @click.option("--to", "target", required=True, metavar="ADDR:PORT", help="the open box (bunker receive --listen)")
@@ -75,6 +76,7 @@ def write(  # noqa: PLR0917 - click passes options by name
     sealed: Path | None,
     diagnostic: Path | None,
     mac: str,
+    capture_mac: str | None,
     address: str,
     gateway: str | None,
     target: str,
@@ -89,7 +91,16 @@ def write(  # noqa: PLR0917 - click passes options by name
     bundle = read_bundle(experiment)
     host, _, port = target.rpartition(":")
     own, _, prefix = address.partition("/")
-    orders = checked_orders(bundle.digest, mac=mac, address=own, prefix=prefix, gateway=gateway, target=host, port=port)
+    orders = checked_orders(
+        bundle.digest,
+        mac=mac,
+        address=own,
+        prefix=prefix,
+        gateway=gateway,
+        target=host,
+        port=port,
+        capture=capture_mac,
+    )
     with tempfile.TemporaryDirectory(prefix="bunker-disk-") as name:
         work = Path(name)
         (work / "run").write_bytes(pack(orders, bundle.content))

@@ -19,6 +19,7 @@ from typing import Any
 
 from bunker.errors import ConfigurationError
 from bunker.model.fields import Field, FieldType, RecordSchema
+from bunker.model.headers import PCAP
 from bunker.native.clear import transform_output
 from bunker.policy.risks import check_risks
 from bunker.policy.rules import EPOCHS, Policy, Rule, shown
@@ -26,7 +27,6 @@ from bunker.policy.settings import check_networks, check_settings
 from bunker.policy.tables import Tables
 from bunker.policy.text import PolicyText, did_you_mean
 from bunker.policy.trace import TraceRules, trace_rules
-from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, THRESHOLDS, TRANSFORMS, TransformKind
 
 FORMAT = 1

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bunker.model.fields import FieldType, RecordSchema
+from bunker.model.headers import PCAP
 from bunker.policy.rules import Policy
-from bunker.policy.trace import RECORD as PCAP
 
 _SCANS = frozenset({"orig_h", "resp_h", "conn_state"})
 """What the gate reads of flows to find scanners (`crates/clear/src/window.rs`), and of other records to split off."""

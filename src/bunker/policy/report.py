@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from bunker import limits
 from bunker.model.fields import FieldType
+from bunker.model.headers import PCAP
 from bunker.policy.load import Policy, Rule
-from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, TRANSFORMS
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bunker.model.fields import Field, FieldType, RecordSchema
+from bunker.model.headers import PCAP
 from bunker.policy.trace import TraceRules
-from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.transforms import NETWORKS, THRESHOLDS
 
 EPOCHS = ("run", "day", "hour")

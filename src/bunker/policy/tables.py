@@ -10,10 +10,10 @@ from typing import Any
 
 from bunker import limits
 from bunker.model.fields import FieldType, RecordSchema
+from bunker.model.headers import PCAP
 from bunker.native.clear import blake3_hex
 from bunker.policy.rules import EPOCHS, Aggregate, Company, Rule, Scanners, Share
 from bunker.policy.text import PolicyText, did_you_mean
-from bunker.policy.trace_around import RECORD as PCAP
 from bunker.policy.trace_around import share_of
 
 LITERALS = ("tag", "pfx", "cryptopan", "truncate")

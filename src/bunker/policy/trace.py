@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bunker.model.headers import PCAP
 from bunker.native.trace import trace_fault
-from bunker.policy.trace_around import RECORD, AroundRules, Refuse, TraceField, Word, is_whole, near
+from bunker.policy.trace_around import AroundRules, Refuse, TraceField, Word, is_whole, near
 from bunker.policy.trace_fields import (
     ADDRESS,
     FIELDS,
@@ -138,7 +139,7 @@ class _Reader(AroundRules):
         self.told(path, do, learns, 32 if path.startswith(("arp", "ipv4", "icmp.")) else 128)
 
     def layer(self, name: str, content: Any) -> None:
-        table = f"out.{RECORD}.{name}"
+        table = f"out.{PCAP}.{name}"
         if not isinstance(content, dict) or not content:
             raise self.refuse(table, None, "has no rules", "Name the fields that leave, or delete the table")
         kinds = FIELDS[name]
@@ -219,7 +220,7 @@ class _Reader(AroundRules):
 
     def top(self, content: Mapping[str, Any]) -> str:
         """`[out.pcap]` itself; the format."""
-        table = f"out.{RECORD}"
+        table = f"out.{PCAP}"
         self.only(table, content, TOP)
         for key in ("time", "wirelen"):
             if key not in content:
@@ -278,11 +279,11 @@ def trace_rules(content: Mapping[str, Any], refuse: Refuse) -> TraceRules | None
         ConfigurationError: what is not understood, or a risk that `policy.accept` does not name.
     """
     out = content.get("out", {})
-    table = out.get(RECORD) if isinstance(out, dict) else None
+    table = out.get(PCAP) if isinstance(out, dict) else None
     if table is None:
         return None
     if not isinstance(table, dict):
-        raise refuse(f"out.{RECORD}", None, "is no table", f"Write [out.{RECORD}]")
+        raise refuse(f"out.{PCAP}", None, "is no table", f"Write [out.{PCAP}]")
     reader = _Reader(content, refuse)
     file = reader.top(table)
     reader.services()

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bunker.errors import ConfigurationError
+from bunker.model.headers import PCAP
 from bunker.policy.trace_fields import SCANNER_MARKS
-
-RECORD = "pcap"
-"""The record that the analyzer `packets` emits, and the table that clears it."""
 
 Refuse = Callable[[str, str | None, str, str], ConfigurationError]
 Word = tuple[str, str, list[int]]
@@ -107,13 +105,13 @@ class AroundRules:
         """Whose packets leave: a share of the hosts. Of records `tables.py` reads the same table."""
         gate = self.content.get("gate", {})
         entries = gate.get("sample", {}) if isinstance(gate, dict) else {}
-        entry = entries.get(RECORD) if isinstance(entries, dict) else None
+        entry = entries.get(PCAP) if isinstance(entries, dict) else None
         if entry is None:
             return
         if not isinstance(entry, dict) or set(entry) != {"share"}:
-            remedy = f"Write {RECORD} = {{ share = 0.1 }}: a packet is drawn with its host"
-            raise self.refuse("gate", "sample", f"{RECORD} is not a share", remedy)
-        share = share_of(self.refuse, RECORD, entry["share"])
+            remedy = f"Write {PCAP} = {{ share = 0.1 }}: a packet is drawn with its host"
+            raise self.refuse("gate", "sample", f"{PCAP} is not a share", remedy)
+        share = share_of(self.refuse, PCAP, entry["share"])
         self.word("sample", "host", [round(share * 2**64)])
         learns = "of a host in the sample what the rules let out, of any other nothing; who is in it, the key decides"
         self.told("sample", f"hosts, share {share:g}", learns, 0)

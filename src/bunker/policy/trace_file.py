@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 
 from bunker.errors import ConfigurationError
+from bunker.model.headers import PCAP
 from bunker.policy.text import PolicyText, did_you_mean
 from bunker.policy.trace import TraceRules, trace_rules
-from bunker.policy.trace_around import RECORD
 
 _TABLES = ("policy", "keys", "sites", "passes", "gate", "lists", "id", "out")
 
@@ -34,5 +34,5 @@ def read_trace(text: str, *, name: str) -> TraceRules:
             raise refuse("policy", key, f"is not {expected!r}", f"Write {key} = {expected!r}")
     rules = trace_rules(content, refuse)
     if rules is None:
-        raise ConfigurationError(name, f"has no table [out.{RECORD}]", "It has no rules for a header trace")
+        raise ConfigurationError(name, f"has no table [out.{PCAP}]", "It has no rules for a header trace")
     return rules

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bunker.model.headers import PCAP
 from bunker.model.heartbeat import OutputField, OutputSchema
 from bunker.native.clear import Gate
 from bunker.policy.load import Policy
-from bunker.policy.trace_around import RECORD as PCAP
 
 _ARROW = {
     "text": "Utf8",

@@ -43,20 +43,20 @@ def interfaces() -> dict[str, str]:
 
 
 def sort_out(found: dict[str, str], way: Way) -> tuple[str, str | None]:
-    """(interface of the way out, capture interface).
+    """(interface of the way out, capture interface). No other is ever up.
 
     Raises:
-        BoxError: there is no such interface, or more than one left to capture from.
+        BoxError: there is no such interface, or more than one to capture from.
     """
     link = [name for name, mac in found.items() if mac == way.mac]
-    rest = [name for name in found if name not in link]
-    if len(link) != 1 or len(rest) > 1:
+    captures = [name for name, mac in found.items() if name not in link and way.capture in (None, mac)]
+    if len(link) != 1 or len(captures) > 1 or (way.capture is not None and not captures):
         raise BoxError(
             "network",
-            f"{len(link)} interfaces to the open box and {len(rest)} to capture from",
-            "The machine has one link and at most one capture interface",
+            f"{len(link)} interfaces to the open box and {len(captures)} to capture from",
+            "Name both in `bunker image write`: --mac the link, --capture-mac the port to capture from",
         )
-    return link[0], rest[0] if rest else None
+    return link[0], captures[0] if captures else None
 
 
 def ruleset(link: str, capture: str | None, way: Way) -> str:

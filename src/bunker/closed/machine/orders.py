@@ -30,8 +30,8 @@ Address4 = Annotated[str, msgspec.Meta(pattern=_V4)]
 Mac = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")]
 
 
-class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The one way out: which interface, under which address, to whom."""
+class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The one way out: which interface, under which address, to whom; and which interface captures."""
 
     mac: Mac
     address: Address4
@@ -39,6 +39,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     gateway: Address4 | None = None
     target: Address4
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    capture: Mac | None = None
+    """None: the one that is not `mac`, if there is one. Named, all others stay down."""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +53,15 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def checked_orders(
-    bundle: str, *, mac: str, address: str, prefix: str, gateway: str | None, target: str, port: str
+    bundle: str,
+    *,
+    mac: str,
+    address: str,
+    prefix: str,
+    gateway: str | None,
+    target: str,
+    port: str,
+    capture: str | None = None,
 ) -> Orders:
     """Live orders from an operator's words.
 
@@ -59,6 +69,7 @@ def checked_orders(
         ConfigurationError: one of them is not what it should be.
     """
     way = {"mac": mac.lower(), "address": address, "gateway": gateway, "target": target}
+    way["capture"] = None if capture is None else capture.lower()
     try:
         return msgspec.convert(
             {"bundle": bundle, "way": {**way, "prefix": int(prefix), "port": int(port)}, "captures": []}, type=Orders

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 
+import msgspec
 import pytest
 
 from bunker.closed.egress.target import open_egress
@@ -27,6 +28,17 @@ def test_the_link_is_the_named_one_and_the_rest_captures() -> None:
 def test_any_other_set_of_interfaces_stops_the_start(found: dict[str, str]) -> None:
     with pytest.raises(BoxError):
         sort_out(found, WAY)
+
+
+def test_of_many_interfaces_the_named_one_captures() -> None:
+    third = "02:62:75:6e:6b:03"
+    found = {"eth0": third, "eth1": WAY.mac, "eth2": OTHER, "eth3": "02:62:75:6e:6b:04"}
+    assert sort_out(found, msgspec.structs.replace(WAY, capture=third)) == ("eth1", "eth0")
+    for wrong in ("02:62:75:6e:6b:05", WAY.mac):
+        with pytest.raises(BoxError, match="0 to capture from"):
+            sort_out(found, msgspec.structs.replace(WAY, capture=wrong))
+    with pytest.raises(BoxError, match="2 to capture from"):
+        sort_out({**found, "eth4": third}, msgspec.structs.replace(WAY, capture=third))
 
 
 def test_every_chain_drops_what_it_does_not_name() -> None:
