@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bunker.errors import ConfigurationError
+from bunker.image import cards
 from bunker.image import kernel as kernels
 from bunker.image import manifest as manifests
 from bunker.image.cache import cache_directory
@@ -117,6 +118,9 @@ def _own(folder: Path, root: Root, new: Path, *, kind: Kind, variant: Variant, t
         line = line_for(_ROOT_DISK)
         config = kernels.build(kernel, line, new / KERNEL, jobs=kernels.jobs())
     (new / CONFIG).write_text(config)
+    driven = cards.driven(kernels.tree_of(kernel), kernel.config)
+    if driven:
+        (new / cards.NAME).write_text("".join(f"{pattern}\n" for pattern in driven))
     loader = fetch([_LOADER_PACKAGE])[_LOADER_PACKAGE]
     (new / manifests.LOADER).write_bytes(
         next(member.content or b"" for member in members(loader) if member.path == _LOADER)

@@ -42,7 +42,7 @@ _BUILD: Final[dict[str, str]] = {
     "KBUILD_BUILD_VERSION": "1",
     "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 2026",
 }
-_TOOLS = ("make", "gcc", "ccache", "flex", "bison", "bc", "xz", "zstd")
+_TOOLS = ("make", "gcc", "ccache", "flex", "bison", "bc", "xz", "zstd", "objdump", "objcopy")
 _LINE = re.compile(r"(CONFIG_\w+)=(.*)")
 
 
@@ -77,7 +77,11 @@ class Kernel:
 
 def fragments(folder: Path, variant: Variant, kind: Kind) -> list[Path]:
     """The fragments of a kernel, in order."""
-    names = ["00-base", "30-metal" if variant is Variant.METAL else "10-vm"]
+    names = {
+        Variant.VM: ["00-base", "10-vm", "15-cards"],
+        Variant.CONFIDENTIAL: ["00-base", "10-vm"],
+        Variant.METAL: ["00-base", "15-cards", "30-metal"],
+    }[variant]
     names.append("20-diagnostic" if kind is Kind.DIAGNOSTIC else "20-restricted")
     if variant is Variant.CONFIDENTIAL:
         names.append("40-confidential")

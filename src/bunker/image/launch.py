@@ -22,7 +22,7 @@ from pathlib import Path
 from bunker.closed.machine.orders import Orders, Way, pack
 from bunker.errors import BoxError, ConfigurationError
 from bunker.experiment.bundle import Bundle
-from bunker.image import build, manifest, qemu
+from bunker.image import build, cards, manifest, qemu
 from bunker.image.kernel import Kind
 from bunker.image.manifest import Manifest
 from bunker.image.programs import find
@@ -93,12 +93,7 @@ def prepare(
     if wishes.confidential is not None:
         refuse_without_hardware(wishes.confidential)
     if isinstance(capture, Passthrough):
-        # Before the machine is: it would find no interface to capture from, and be off without a word.
-        raise ConfigurationError(
-            f"card {capture.address}",
-            "has no driver in the kernel for virtual machines",
-            "Capture with a macvtap over it, or write an appliance with the image for servers (docs/image.md)",
-        )
+        _refuse_without_driver(image, capture)
     orders = Orders(
         bundle=bundle.digest,
         way=Way(mac=qemu.LINK_MAC, address=qemu.GUEST, prefix=qemu.PREFIX, target=qemu.TARGET, port=qemu.PORT),
@@ -131,6 +126,16 @@ def prepare(
         tpm=wishes.tpm,
         extra=wishes.extra,
     )
+
+
+def _refuse_without_driver(image: Image, card: Passthrough) -> None:
+    """Before the machine is made: it would find no interface to capture from, and be off without a word."""
+    if not cards.is_driven(card.alias, cards.read(image.directory)):
+        raise ConfigurationError(
+            f"card {card.address}",
+            "has no driver in the image's kernel",
+            "Take the sealed image, another card, or a macvtap over this one (docs/image.md)",
+        )
 
 
 def spool_disk_bytes(bundle: Bundle) -> int:

@@ -24,6 +24,7 @@ PACKAGES: Final[dict[str, str]] = {
     "depmod": "kmod",
     "readelf": "binutils",
     "objcopy": "binutils",
+    "objdump": "binutils",
     "make": "build-essential",
     "gcc": "build-essential",
     "ccache": "ccache",

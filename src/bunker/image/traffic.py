@@ -43,6 +43,8 @@ class Passthrough:
 
     address: str
     """On the PCI bus."""
+    alias: str
+    """Its modalias: maker, model and class, as a kernel looks for its driver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ def _card(address: str, root: Path) -> Passthrough:
         raise ConfigurationError(
             f"card {address}", "has no IOMMU before it: it could read all of this host", "Switch the IOMMU on"
         )
-    return Passthrough(address=full)
+    return Passthrough(address=full, alias=(place / "modalias").read_text().strip())
 
 
 def open_macvtap(cable: Macvtap) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from bunker.closed.machine.mapper import Verity
 from bunker.errors import ConfigurationError
+from bunker.image import cards
 from bunker.image.build import image_folder
 from bunker.image.kernel import Kind, Variant, command_line, differences, fragments, merge
 
@@ -47,6 +48,20 @@ def test_a_sealed_kernel_has_no_way_in(variant: Variant) -> None:
         *("INIT_ON_FREE_DEFAULT_ON", "SECURITY_LANDLOCK", "SECCOMP_FILTER", "DM_VERITY", "DM_CRYPT", "NF_TABLES"),
     ):
         assert wanted[f"CONFIG_{name}"] == "y", name
+
+
+def test_a_machine_has_the_drivers_of_cards_and_none_of_disk_controllers() -> None:
+    machine, server = (merge(fragments(FOLDER, variant, Kind.SEALED)) for variant in (Variant.VM, Variant.METAL))
+    for option in cards.DRIVERS:
+        assert machine[option] == server[option] == "y"
+    for option in ("BLK_DEV_NVME", "ATA", "SCSI"):
+        assert (machine[f"CONFIG_{option}"], server[f"CONFIG_{option}"]) == ("n", "y")
+
+
+def test_a_confidential_machine_has_no_driver_that_trusts_its_host() -> None:
+    wanted = merge(fragments(FOLDER, Variant.CONFIDENTIAL, Kind.SEALED))
+    assert wanted["CONFIG_ETHERNET"] == "n"
+    assert not cards.DRIVERS.keys() & wanted.keys()
 
 
 @pytest.mark.parametrize("variant", list(Variant))

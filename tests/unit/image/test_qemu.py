@@ -51,7 +51,7 @@ def test_the_machine_reaches_one_address() -> None:
     [
         (Tap(name="mirror0"), "tap,id=capture,ifname=mirror0,script=no,downscript=no"),
         (Macvtap(name="over0", node=Path("/dev/tap7")), "tap,id=capture,fd=5"),
-        (Passthrough(address="0000:03:00.0"), "vfio-pci,host=0000:03:00.0,rombar=0"),
+        (Passthrough(address="0000:03:00.0", alias="pci:"), "vfio-pci,host=0000:03:00.0,rombar=0"),
         (Netdev(words="dgram,local.type=unix"), "dgram,local.type=unix,id=capture"),
     ],
 )

@@ -10,6 +10,8 @@ import pytest
 from bunker.errors import ConfigurationError
 from bunker.image.traffic import Macvtap, Netdev, Passthrough, Tap, cable_of, open_macvtap
 
+ALIAS = "pci:v00008086d000010D3sv00008086sd0000A01Fbc02sc00i00"
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
@@ -24,6 +26,7 @@ def host(tmp_path: Path) -> Path:
         place.mkdir(parents=True)
         if driver is not None:
             (place / "driver").symlink_to(f"../drivers/{driver}")
+        (place / "modalias").write_text(f"{ALIAS}\n")
         if number != 3:
             (place / "iommu_group").mkdir()
     (tmp_path / "dev").mkdir()
@@ -33,8 +36,8 @@ def host(tmp_path: Path) -> Path:
 def test_a_tap_a_macvtap_and_a_card_can_be_handed_over(host: Path) -> None:
     assert cable_of("mirror0", root=host) == Tap(name="mirror0")
     assert cable_of("over0", root=host) == Macvtap(name="over0", node=host / "dev/tap7")
-    assert cable_of("0000:03:00.0", root=host) == Passthrough(address="0000:03:00.0")
-    assert cable_of("03:00.0", root=host) == Passthrough(address="0000:03:00.0")
+    assert cable_of("0000:03:00.0", root=host) == Passthrough(address="0000:03:00.0", alias=ALIAS)
+    assert cable_of("03:00.0", root=host) == Passthrough(address="0000:03:00.0", alias=ALIAS)
     assert cable_of("dgram,local.type=unix", root=host) == Netdev(words="dgram,local.type=unix")
 
 
