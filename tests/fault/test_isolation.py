@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from boxes import Study, balanced, bunker, counters, events
-from faulty import BATCH_TAIL, KINDS, Pair, faulty_study, make_trace, released
+from faulty import BATCH_TAIL, HASTY, KINDS, PATIENT, Pair, faulty_study, make_trace, released
 
 REQUESTS = 400
-HASTY, PATIENT = (f'time_per_call = "{time}"\nmemory = "256MB"' for time in ("300ms", "20s"))
 KILLING = {"exit", "segfault", "abort", "loop_that_catches", "native_deadlock"}
 
 
@@ -57,7 +56,7 @@ def check(whole: Path, out: Path, guilty: set[Pair], word: str) -> None:
 def test_a_fault_costs_its_flows_alone(kind: str, trace: Path, whole: Path, tmp_path: Path) -> None:
     flows = flows_of(whole)
     guilty = {flows[17], flows[len(flows) // 2]}
-    one = faulty_study(tmp_path / "s", kind, guilty, analysis=PATIENT if kind == "memory" else HASTY)
+    one = faulty_study(tmp_path / "s", kind, guilty, analysis=HASTY if KINDS[kind][1] == "time" else PATIENT)
     done = one.run(tmp_path / "out", "--read", str(trace))
     assert done.returncode == 0, done.stderr
     check(whole, tmp_path / "out", guilty, KINDS[kind][1])
