@@ -17,7 +17,8 @@ from bunker.native.trace import HeaderTrace
 from bunker.policy.trace import TraceRules
 from bunker.policy.trace_file import read_trace
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
+"""Bytes read at once: what one of the processor's own caches holds, for the decoder reads them right after."""
 _MERGED = 10
 """Counts below this are told as one sum (tcpmkpub's metadata, with the reference's threshold)."""
 
