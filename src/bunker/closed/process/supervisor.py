@@ -231,27 +231,40 @@ class Supervisor:
         """
         told = False
         while self.children:
-            poll = select.poll()
-            for child in self.children.values():
-                poll.register(child.fileno(), select.POLLIN)
-            for fd in self.keepers.filenos():
-                poll.register(fd, select.POLLIN)
-            if not self.failed:
-                poll.register(self.settings.acks_fd, select.POLLIN)
-            self._hear_releaser(dict(poll.poll(_WATCH_MS)).get(self.settings.acks_fd, 0))
-            self._watch(time.monotonic_ns())
-            self._tend_keepers()
-            for name, child in list(self.children.items()):
-                status = child.poll()
-                if status is not None:
-                    del self.children[name]
-                    self._ended(name, status)
+            try:
+                self._turn()
+            except Exception:
+                # Whatever it is, it must not cost the last word: keys first, then ABORT. What fails again ends here.
+                if self.failed:
+                    raise
+                self._destroy(Verdict.CHILD_FAILED)
             if not told and not self.children.keys() - {"releaser"}:
                 told = True
                 self._tell()
         if self.failed:
             return EXIT_FAILED
         return EXIT_DAMAGED if self.damaged else 0
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and see to it."""
+        poll = select.poll()
+        # One that ended while another was seen to (two die of one disk) has no descriptor left: it is seen to below.
+        running = [child for child in self.children.values() if child.poll() is None]
+        for child in running:
+            poll.register(child.fileno(), select.POLLIN)
+        for fd in self.keepers.filenos():
+            poll.register(fd, select.POLLIN)
+        if not self.failed:
+            poll.register(self.settings.acks_fd, select.POLLIN)
+        patience_ms = _WATCH_MS if len(running) == len(self.children) else 0
+        self._hear_releaser(dict(poll.poll(patience_ms)).get(self.settings.acks_fd, 0))
+        self._watch(time.monotonic_ns())
+        self._tend_keepers()
+        for name, child in list(self.children.items()):
+            status = child.poll()
+            if status is not None:
+                del self.children[name]
+                self._ended(name, status)
 
     def _hear_releaser(self, events: int) -> None:
         """Unasked it says one thing only: that the policy was violated, and that this destroys the run."""
@@ -321,7 +334,7 @@ class Supervisor:
                 self._start_worker(number, turn)
                 if self.failed:  # a second SIGTERM came meanwhile
                     self.children[f"worker {number}"].kill()
-            except BoxError:
+            except (BoxError, OSError):  # a dying disk takes the spool's files with it
                 self._destroy(Verdict.CHILD_FAILED)
 
     def _last_turn(self, number: int) -> int | None:
