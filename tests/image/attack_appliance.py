@@ -13,7 +13,7 @@ from boxes import FLOW_OUT, HTTP_OUT, POLICY, ROOT, study
 from canary import make_canaries, search, search_tree
 from canary_capture import canary_packets
 from click.testing import CliRunner
-from machines import readable_blocks, started, written_blocks
+from machines import came_out_whole, readable_blocks, started, written_blocks
 
 from bunker.cli.image import write
 from bunker.image.build import CONFIG, DISK_KERNEL
@@ -82,14 +82,10 @@ def test_it_starts_from_its_disk_and_traces(sealed: Image, work: Path) -> None:
         running.send(packets)
         running.wait_until_off()
         heard = running.heard()
-    assert running.verdict is not None
-    assert running.verdict.word is Word.WHOLE
-    assert running.verdict.start is not None
-    assert running.verdict.start.image == sealed.manifest.digest
-    assert running.verdict.counters["packets_received"] == len(packets)
+    start = came_out_whole(running, sealed, len(packets))
     image = sealed.manifest
-    assert faults(running.verdict.start, Expected(kernels=image.kernels, loaders=image.loaders)) == []
-    others = faults(running.verdict.start, Expected(kernels=image.kernels, loaders={"0" * 64}))
+    assert faults(start, Expected(kernels=image.kernels, loaders=image.loaders)) == []
+    others = faults(start, Expected(kernels=image.kernels, loaders={"0" * 64}))
     assert others == ["1 programs that the image does not name were started before the kernel"]
     assert heard == []
     assert search_tree(running.out, CANARIES, shortest=6) == []

@@ -28,6 +28,7 @@ from canary_capture import canary_packets, write_canary_capture
 from machines import (
     Control,
     Running,
+    came_out_whole,
     is_readable,
     log_of,
     pci_devices,
@@ -172,11 +173,7 @@ def test_a_card_captures_in_a_machine(image: Image, work: Path, packets: list[by
         running.send(packets)
         running.wait_until_off()
         heard = running.heard()
-    assert running.verdict is not None
-    assert running.verdict.word is Word.WHOLE
-    assert running.verdict.start is not None
-    assert running.verdict.start.image == image.manifest.digest
-    assert running.verdict.counters["packets_received"] == len(packets)
+    came_out_whole(running, image, len(packets))
     assert len(rows(running.out, "http")) > 0
     assert heard == []
     assert search_tree(running.out, CANARIES, shortest=6) == []

@@ -11,13 +11,12 @@ from attack_appliance import from_disk, make_disk, the_published_configuration_i
 from boxes import FLOW_OUT, HTTP_OUT, POLICY, rows, study
 from canary import make_canaries, search_tree
 from canary_capture import canary_packets
-from machines import started
+from machines import came_out_whole, started
 
 from bunker.image.build import default_place
 from bunker.image.kernel import Kind, Variant
 from bunker.image.launch import Image
 from bunker.image.qemu import CAPTURE_MAC, LINK_MAC
-from bunker.open.verdict import Word
 
 CANARIES = make_canaries("the server")
 NVME = ["-device", "nvme,drive=disk,serial=bunker"]
@@ -71,11 +70,7 @@ def test_it_starts_from_a_servers_disk_and_traces_on_its_card(
         running.send(packets)
         running.wait_until_off()
         heard = running.heard()
-    assert running.verdict is not None
-    assert running.verdict.word is Word.WHOLE
-    assert running.verdict.start is not None
-    assert running.verdict.start.image == metal.manifest.digest
-    assert running.verdict.counters["packets_received"] == len(packets)
+    came_out_whole(running, metal, len(packets))
     assert len(rows(running.out, "http")) > 0
     assert heard == []
     assert search_tree(running.out, CANARIES, shortest=6) == []

@@ -26,9 +26,9 @@ from bunker.experiment.bundle import Bundle, read_bundle
 from bunker.image.launch import Image, Machine, Wishes, connected, prepare
 from bunker.image.qemu import Acceleration, Line
 from bunker.image.traffic import Netdev
-from bunker.model.heartbeat import Heartbeat
+from bunker.model.heartbeat import Heartbeat, Start
 from bunker.open.receive import receive_stream
-from bunker.open.verdict import Verdict
+from bunker.open.verdict import Verdict, Word
 
 BOOT_S = 900.0
 """Emulated on a loaded machine; half a minute on a free one."""
@@ -297,6 +297,16 @@ def restartable(words: list[str]) -> list[str]:
 def with_extra(*extra: str) -> Callable[[Line], Line]:
     """Further words on the command line."""
     return lambda line: replace(line, extra=(*line.extra, *extra))
+
+
+def came_out_whole(running: Running, image: Image, packets: int) -> Start:
+    """The verdict on this image's run is WHOLE, and so many packets were received. Its start statement."""
+    assert running.verdict is not None
+    assert running.verdict.word is Word.WHOLE
+    assert running.verdict.start is not None
+    assert running.verdict.start.image == image.manifest.digest
+    assert running.verdict.counters["packets_received"] == packets
+    return running.verdict.start
 
 
 def written_blocks(path: Path) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use bunker_clear::Keys;
 use bunker_clear::trace::Trace;
 use bunker_clear::trace::burst::{BURST, Burst};
+use bunker_clear::trace::decode::decode;
+use bunker_clear::trace::facts::Facts;
 use bunker_clear::trace::file::Format;
 use bunker_clear::trace::ranks::{NEAR, Ranks, STAMPS};
 use bunker_clear::trace::rules::Rules;
@@ -48,11 +50,12 @@ fn a_burst_comes_out_as_its_packets_do_one_by_one() {
     for count in [0, 1, BURST - 1, BURST, BURST + 1, 5 * BURST + 3] {
         let (mut alone, mut together) = (trace(), trace());
         let mut burst = Burst::new(Format::Pcapng);
-        let (mut expected, mut out) = (Vec::new(), Vec::new());
+        let (mut expected, mut out, mut facts) = (Vec::new(), Vec::new(), Facts::default());
         for number in 0..count {
             let frame = frame(number);
             let start = Format::Pcapng.open(&mut expected);
-            match alone.clear_packet(&packet(&frame, number), &mut expected) {
+            decode(&packet(&frame, number), &mut facts);
+            match alone.clear(packet(&frame, number).ts_ns, &facts, &mut expected, &mut ()) {
                 Some(cleared) => Format::Pcapng.close(&mut expected, start, cleared.ts_ns, cleared.wire_len),
                 None => expected.truncate(start),
             }

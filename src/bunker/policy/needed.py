@@ -43,7 +43,8 @@ def needed(policy: Policy, record: str) -> frozenset[str]:
 
 def crossing(policy: Policy) -> Mapping[str, RecordSchema]:
     """The records as they cross from a worker to the gate: their needed columns, in order."""
-    return {
-        name: replace(schema, fields=tuple(field for field in schema.fields if field.name in needed(policy, name)))
-        for name, schema in policy.schemas.items()
-    }
+    crosses = {}
+    for name, schema in policy.schemas.items():
+        names = needed(policy, name)
+        crosses[name] = replace(schema, fields=tuple(field for field in schema.fields if field.name in names))
+    return crosses

@@ -214,7 +214,12 @@ def row_bits(policy: Policy, record: str) -> float:
     return sum(bits_of(rule, policy) for rule in policy.rules.get(record, ()))
 
 
-def _described(rule: Rule) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each transform
+def _amount(rule: Rule, setting: str) -> str:
+    amount = rule.settings[setting]
+    return f"{amount / 1e9:g} s" if rule.source.type is FieldType.DURATION else f"{amount}"
+
+
+def _described(rule: Rule) -> str:  # noqa: PLR0911 - one line for each transform
     settings = rule.settings
     if rule.waits:
         most = settings.get("n", settings.get("topk"))
@@ -228,20 +233,16 @@ def _described(rule: Rule) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
             return f"{rule.transform} {_values(settings['values'])} values"
         case "rel":
             return f"rel, grain {settings['grain'] / 1e9:g} s"
-        case "noise" if rule.source.type is FieldType.DURATION:
-            return f"noise of scale {settings['scale'] / 1e9:g} s"
         case "noise":
-            return f"noise of scale {settings['scale']}"
+            return f"noise of scale {_amount(rule, 'scale')}"
         case "const":
             return f"const {settings['value']}"
         case "shift+grain":
             return f"shift+grain {settings['grain'] / 1e9:g} s"
         case "jitter":
             return f"jitter {settings['span'] / 1e9:g} s, grain {settings['grain'] / 1e9:g} s"
-        case "round" if rule.source.type is FieldType.DURATION:
-            return f"round to {settings['to'] / 1e9:g} s"
         case "round":
-            return f"round to {settings['to']}"
+            return f"round to {_amount(rule, 'to')}"
         case "truncate":
             return f"truncate /{settings.get('v4', 24)} /{settings.get('v6', 48)}"
         case "class":

@@ -20,7 +20,6 @@ pub mod rules;
 pub mod survey;
 
 use bunker_wire::flowhash::Seed;
-use bunker_wire::packet::Packet;
 
 use crate::address_map::{Role, Sites};
 use crate::keys::{Clock, Keys, Rotation};
@@ -113,7 +112,6 @@ pub struct Trace {
     first_ts_ns: Option<u64>,
     epoch: i64,
     epoch_name: String,
-    facts: Facts,
     counts: [u64; 8],
     maybe_sampler: Option<Sampler>,
 }
@@ -140,19 +138,9 @@ impl Trace {
             first_ts_ns: None,
             epoch,
             epoch_name,
-            facts: Facts::default(),
             counts: [0; 8],
             maybe_sampler,
         }
-    }
-
-    /// Clear a captured packet: its bytes are appended to `out`. None: it does not leave.
-    pub fn clear_packet(&mut self, packet: &Packet<'_>, out: &mut Vec<u8>) -> Option<Cleared> {
-        let mut facts = core::mem::take(&mut self.facts);
-        decode::decode(packet, &mut facts);
-        let cleared = self.clear(packet.ts_ns, &facts, out, &mut ());
-        self.facts = facts;
-        cleared
     }
 
     /// Read what packets that come next will ask for, so that they do not each wait for it. No answer depends on it.

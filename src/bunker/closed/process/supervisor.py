@@ -334,7 +334,7 @@ class Supervisor:
                 self._start_worker(number, turn)
                 if self.failed:  # a second SIGTERM came meanwhile
                     self.children[f"worker {number}"].kill()
-            except (BoxError, OSError):  # a dying disk takes the spool's files with it
+            except BoxError:
                 self._destroy(Verdict.CHILD_FAILED)
 
     def _last_turn(self, number: int) -> int | None:
